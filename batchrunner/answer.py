@@ -1,0 +1,56 @@
+"""The text of an answer, out of the body that came: what a person wants in one cell.
+
+Chat completions, text completions, the responses API and embeddings are known. Of anything else (rerank, moderation)
+the body itself is the answer, so that nothing gets lost.
+"""
+
+import json
+from typing import Any
+
+
+def answer_text(body: str | bytes) -> str:
+    """The answer in *body*; never raises. Tool calls and vectors come out as JSON."""
+    text = body if isinstance(body, str) else body.decode("utf-8", "replace")
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+    found = _find(value) if isinstance(value, dict) else None
+    return text if found is None else found
+
+
+def _find(value: dict[str, Any]) -> str | None:
+    match value:
+        case {"choices": [{"message": dict(message)}, *_]}:
+            return _message(message)
+        case {"choices": [{"text": str(text)}, *_]}:
+            return text
+        case {"output": list(items)}:
+            return "".join(_parts(item["content"]) for item in items if isinstance(item, dict) and "content" in item)
+        case {"data": [{"embedding": vector}]}:
+            return _json(vector)
+        case {"data": [{"embedding": _}, *_] as vectors}:
+            return _json([vector.get("embedding") if isinstance(vector, dict) else None for vector in vectors])
+    return None
+
+
+def _message(message: dict[str, Any]) -> str | None:
+    content = message.get("content")
+    if content is None or content == "":
+        calls = message.get("tool_calls") or message.get("refusal")
+        return "" if not calls else calls if isinstance(calls, str) else _json(calls)
+    return _parts(content)
+
+
+def _parts(content: Any) -> str:
+    """Content is text, or a list of parts of which those with text count."""
+    if isinstance(content, str):
+        return content
+    if not isinstance(content, list):
+        return _json(content)
+    texts = (part.get("text") for part in content if isinstance(part, dict))
+    return "".join(text for text in texts if isinstance(text, str))
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))

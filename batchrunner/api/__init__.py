@@ -1,0 +1,1 @@
+"""The wire: requests out, outcomes in."""

@@ -1,0 +1,103 @@
+"""``batchrunner doctor``: is everything in order before the night: key, endpoint, SQLite, disk, settings."""
+
+import shutil
+import sqlite3
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import rich_click as click
+
+from batchrunner.cli.options import provider_options
+from batchrunner.errors import BatchRunnerError
+
+SAFE_SQLITE = (3, 51, 3)  # from here on, and in some backports, two writers at once are harmless
+ROOM = 1 << 30  # bytes of free disk below which to warn
+
+
+@click.command()
+@provider_options
+@click.option(
+    "-m", "--model", envvar="BATCHRUNNER_MODEL", help="Ask this model one tiny question (it costs a few tokens)."
+)
+@click.option("--config", "show_config", is_flag=True, help="Each setting, and where it comes from.")
+@click.pass_context
+def doctor(context: click.RichContext, /, *, show_config: bool, **given: Any) -> int:
+    """Check the key, the endpoint, SQLite and the disk; with -m, ask one tiny question."""
+    bad = 0
+    for good, sentence in (*_machine(Path.cwd()), *_provider(given)):
+        click.echo(f"  {'ok' if good else 'BAD':4} {sentence}")
+        bad += not good
+    if show_config:
+        for line in _settings(context, given):
+            click.echo(line)
+    return 1 if bad else 0
+
+
+def _machine(folder: Path) -> Iterator[tuple[bool, str]]:
+    yield True, f"Python {sys.version.split()[0]}"
+    version = sqlite3.sqlite_version_info
+    note = "" if version >= SAFE_SQLITE else " (its WAL bug needs two writers; batchrunner has one, so it is not hit)"
+    yield version >= (3, 37), f"SQLite {sqlite3.sqlite_version}{note}"
+    free = shutil.disk_usage(folder).free
+    yield free > ROOM, f"{free / (1 << 30):,.1f} GiB free on this disk"
+
+
+def _provider(given: dict[str, Any]) -> Iterator[tuple[bool, str]]:
+    from batchrunner.cli.run import endpoint_of
+    from batchrunner.cli.settings import environment
+
+    try:
+        endpoint = endpoint_of(given, environment())
+    except BatchRunnerError as error:
+        yield False, str(error)
+        return
+    yield True, f"endpoint {endpoint.base_url}, key: {endpoint.key_source}"
+    if given["model"]:
+        yield _ask(endpoint, given["model"])
+
+
+def _ask(endpoint: Any, model: str) -> tuple[bool, str]:
+    """One real request, as a run would send it."""
+    import json
+    import time
+
+    import anyio
+
+    from batchrunner import __version__
+    from batchrunner.api.client import Client
+    from batchrunner.report.clean import clean
+    from batchrunner.task import Lease, Success
+
+    body = json.dumps({"model": model, "messages": [{"role": "user", "content": "Say ok."}], "max_tokens": 16})
+    lease = Lease(
+        attempt_id=0,
+        task_id=0,
+        custom_id="doctor",
+        endpoint="chat/completions",
+        body=body,
+        attempt=1,
+        failures=0,
+        cost=0,
+        send_at=0,
+        permit=None,
+    )
+
+    async def send() -> Any:
+        async with Client(endpoint, version=__version__, timeout=120) as client:
+            return await client.send(lease, now=time.time())
+
+    began = time.monotonic()
+    outcome = anyio.run(send)
+    took = time.monotonic() - began
+    if isinstance(outcome, Success):
+        return True, f"{model} answered in {took:.1f}s"
+    return False, f"{model}: {outcome.kind}: {clean(outcome.message)}"
+
+
+def _settings(context: click.RichContext, given: dict[str, Any]) -> Iterator[str]:
+    for name, value in given.items():
+        source = context.get_parameter_source(name)
+        origin = "default" if source is None else source.name.lower().replace("_", " ")
+        yield f"  {name:12} {value!s:40} {origin}"

@@ -1,0 +1,127 @@
+"""``status``, ``errors`` and ``show``: looking at a job without touching it; they work while it runs."""
+
+import json
+import shutil
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import rich_click as click
+
+from batchrunner.cli.options import db_option, job_argument, json_option
+from batchrunner.errors import ConfigError
+
+if TYPE_CHECKING:
+    from batchrunner.db.reader import Reader
+    from batchrunner.record import Job
+
+
+@click.command()
+@job_argument
+@db_option
+@json_option
+def status(job: str | None, db: str | None, *, as_json: bool) -> int:
+    """Where a job stands, and what its last run did."""
+    from batchrunner.db.lock import is_owned
+    from batchrunner.report.status import Status, status_json, status_text
+
+    now = time.time()
+    with open_reader(job, db) as reader:
+        alive = is_owned(reader.path)
+        for seen in reader.jobs():
+            runs = reader.runs(seen.id)
+            standing = Status(
+                job=seen,
+                counts=reader.counts(seen.id),
+                run=runs[-1] if runs else None,
+                alive=alive and bool(runs) and runs[-1].ended_at is None,
+                errors=reader.errors_by_class(seen.id),
+            )
+            if as_json:
+                click.echo(json.dumps(status_json(standing, now), ensure_ascii=False))
+            else:
+                click.echo(status_text(standing, now, shutil.get_terminal_size().columns))
+    return 0
+
+
+@click.command()
+@job_argument
+@db_option
+@click.option("--class", "error_class", metavar="NAME", help="Only this class.")
+@click.option("--ids", is_flag=True, help="The custom_ids, one a line.")
+@json_option
+def errors(job: str | None, db: str | None, error_class: str | None, *, ids: bool, as_json: bool) -> int:
+    """Why tasks failed: by class, with an example and what to do."""
+    from batchrunner.report.clean import clean
+    from batchrunner.report.summary import error_table
+
+    with open_reader(job, db) as reader:
+        seen = only_job(reader)
+        groups = tuple(g for g in reader.errors_by_class(seen.id) if error_class in (None, g.error_class))
+        if ids:
+            for record in reader.records(seen.id, states=[_failed()]):
+                if error_class in (None, record.error_class):
+                    click.echo(clean(record.custom_id))
+        elif as_json:
+            rows = [
+                {"class": g.error_class, "tasks": g.count, "example": g.custom_id, "code": g.code, "message": g.message}
+                for g in groups
+            ]
+            rejected = [{"line": r.line, "offset": r.offset, "reason": r.reason} for r in reader.rejected(seen.id)]
+            click.echo(json.dumps({"errors": rows, "rejected": rejected}, ensure_ascii=False))
+        else:
+            for line in error_table(groups):
+                click.echo(line)
+            for group in groups:
+                if group.message:
+                    click.echo(f"\n  {clean(group.custom_id)}: {clean(group.message)}")
+            for bad in reader.rejected(seen.id):
+                click.echo(f"  rejected: line {bad.line} (byte {bad.offset:,}): {clean(bad.reason)}")
+            if not groups:
+                click.echo("no task failed" + (f" with class {error_class}" if error_class else ""))
+    return 0
+
+
+@click.command()
+@click.argument("key", metavar="ID")
+@job_argument
+@db_option
+def show(key: str, job: str | None, db: str | None) -> int:
+    """One task: its request, every attempt, its answer. ID is a custom_id or a task number."""
+    from batchrunner.report.story import show_text
+
+    with open_reader(job, db) as reader:
+        story = reader.task(key)
+        if story is None:
+            raise ConfigError(
+                f"{reader.path}: no task {key!r}; ids are listed by: batchrunner errors --ids, or in the view tasks"
+            )
+        click.echo(show_text(story, ascii_only=not _unicode()))
+    return 0
+
+
+def open_reader(job: str | None, db: str | None) -> "Reader":
+    """The database that is meant, for reading. Raises ConfigError."""
+    from batchrunner.cli.place import existing_database
+    from batchrunner.db.reader import Reader
+
+    return Reader(existing_database(job, db, folder=Path.cwd()))
+
+
+def only_job(reader: "Reader") -> "Job":
+    """The newest job of a database. Raises ConfigError if there is none."""
+    jobs = reader.jobs()
+    if not jobs:
+        raise ConfigError(f"{reader.path}: no job was loaded into it yet; batchrunner run JOB --db {reader.path}")
+    return jobs[-1]
+
+
+def _failed() -> Any:
+    from batchrunner.task import TaskState
+
+    return TaskState.FAILED
+
+
+def _unicode() -> bool:
+    return (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"

@@ -1,0 +1,239 @@
+"""One run as the command line shows it: progress while it lasts, then the results and the summary."""
+
+import gc
+import sys
+import time
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, Literal
+
+import rich_click as click
+
+from batchrunner.coordinator import Standing
+from batchrunner.db.reader import Reader
+from batchrunner.exits import ExitCode
+from batchrunner.jobfile.results import Layout, form_of, write_results
+from batchrunner.loader import Decide
+from batchrunner.record import Output
+from batchrunner.report.hints import hint
+from batchrunner.report.progress import Progress, estimate
+from batchrunner.report.summary import Summary, summary_event, summary_text
+from batchrunner.report.terminal import Display
+from batchrunner.runner import Ended, Runner, RunOptions
+from batchrunner.task import Failure, FailureClass, TaskState
+
+ENDED = (ExitCode.OK, ExitCode.SOME_FAILED)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """The result files asked for."""
+
+    paths: tuple[str, ...] = ()
+    errors: str | None = None
+    layout: Literal["openai", "flat"] | None = None
+    extras: bool = False
+    prefix: str = ""
+    for_excel: bool = False
+    force: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Talk:
+    """How to speak: the display, and how much of it."""
+
+    display: Display
+    as_json: bool = False
+    quiet: bool = False
+    ascii_only: bool = False
+    label: str = ""
+    header: str = ""
+    resume: str = ""
+    exit_zero: bool = False
+
+
+def perform(
+    options: RunOptions, wanted: Wanted, talk: Talk, *, decide: Decide, stdin: BinaryIO | None = None
+) -> ExitCode:
+    """Run, write the results, say how it went; returns the exit code."""
+    gc.set_threshold(20_000, 20, 100)  # a run makes many small objects that live for one request; a tenth less CPU
+    for path in wanted.paths:
+        form_of(path, wanted.layout)  # a bad suffix is told before the money is spent, not after
+    say = _silent if talk.quiet else talk.display.say
+    teller = _Teller(talk, options)
+    try:
+        with Runner(
+            options,
+            decide=decide,
+            stdin=stdin,
+            on_standing=teller,
+            on_drain=lambda count: say(_drain_sentence(count, options.run.grace)),
+        ) as runner:
+            loaded = runner.prepare()
+            say(f"{talk.header} · state {options.database}")
+            say(loaded.sentence)
+            if runner.resent:
+                say(f"{runner.resent} requests were in flight when the last run died; they may have been charged")
+            talk.display.event(_start_event(runner, options))
+            teller.run = runner.run_id
+            ended = runner.run()
+    finally:
+        talk.display.close()
+    outputs = _write(options, wanted, ended) if ended.exit_code in ENDED else ()
+    summary = _summary(options, talk, ended, outputs)
+    if talk.as_json:
+        talk.display.event(summary_event(summary))
+    if not (talk.quiet and ended.exit_code is ExitCode.OK):
+        click.echo(summary_text(summary, ascii_only=talk.ascii_only), err=True)
+    return ExitCode.OK if talk.exit_zero and ended.exit_code is ExitCode.SOME_FAILED else ended.exit_code
+
+
+class _Teller:
+    """Turns each standing of the run into a moment of the display."""
+
+    def __init__(self, talk: Talk, options: RunOptions) -> None:
+        self._talk, self._options = talk, options
+        self._done_before: int | None = None
+        self.run = 0
+
+    def __call__(self, standing: Standing) -> None:
+        self._talk.display.update(self._progress(standing))
+
+    def _progress(self, standing: Standing) -> Progress:
+        counts, limits = standing.counts, standing.limiter
+        done = counts[TaskState.SUCCEEDED] + counts[TaskState.FAILED]
+        if self._done_before is None:
+            self._done_before = done
+        problem = standing.last_failure
+        tokens = standing.usage.total / standing.answered if standing.answered else None
+        return Progress(
+            job=self._options.database.stem,
+            label=self._talk.label,
+            run=self.run,
+            done_before=self._done_before,
+            succeeded=counts[TaskState.SUCCEEDED],
+            failed=counts[TaskState.FAILED],
+            left=counts.left,
+            total=counts.total,
+            in_flight=limits.in_flight,
+            slots=limits.slots,
+            sent_1m=limits.sent_1m,
+            tokens_1m=limits.tokens_1m,
+            rpm_limit=limits.rpm_limit,
+            tpm_limit=limits.tpm_limit,
+            refused=standing.refusals,
+            retries=standing.retries,
+            tokens=standing.usage.total,
+            p50=standing.p50,
+            p95=standing.p95,
+            limiting=limits.limiting,
+            waiting=limits.waiting,
+            eta=estimate(
+                left=counts.left,
+                answered=standing.answered,
+                rpm=limits.rpm_limit,
+                tpm=limits.tpm_limit,
+                tokens_per_task=tokens,
+                p50=standing.p50,
+                slots=limits.slots,
+            ),
+            last_problem=None if problem is None else f"{problem[1].kind} ({problem[1].message}), {problem[0]}",
+        )
+
+
+def export(
+    path: str,
+    job_id: int,
+    database: Path,
+    wanted: Wanted,
+    *,
+    only: Collection[TaskState] | None = None,
+    partial: bool = False,
+) -> tuple[Output, ...]:
+    """Write one result file from the database."""
+    with Reader(database) as reader:
+        form = form_of(path, wanted.layout)
+        layout = Layout(
+            form=form,
+            columns=reader.columns(job_id),
+            prefix=wanted.prefix,
+            extras=wanted.extras,
+            for_excel=wanted.for_excel,
+        )
+        return write_results(
+            reader.records(job_id),
+            path,
+            layout,
+            only=only,
+            partial=partial,
+            errors=wanted.errors,
+            force=wanted.force,
+            stdout=sys.stdout.buffer,
+        )
+
+
+def _write(options: RunOptions, wanted: Wanted, ended: Ended) -> tuple[Output, ...]:
+    written: list[Output] = []
+    for path in wanted.paths:
+        written += export(path, ended.job_id, options.database, wanted)
+    return tuple(written)
+
+
+def _silent(_: str) -> None:
+    """For --quiet."""
+
+
+def _drain_sentence(count: int, grace: float) -> str:
+    return (
+        f"Stopping: {count} requests in flight, at most {grace:g}s more. "
+        "Ctrl-C again to abandon them (they may be billed)."
+    )
+
+
+def _start_event(runner: Runner, options: RunOptions) -> dict[str, Any]:
+    counts = runner.standing().counts
+    return {
+        "event": "start",
+        "v": 1,
+        "run": runner.run_id,
+        "job": options.database.stem,
+        "db": str(options.database),
+        "total": counts.total,
+        "done": counts[TaskState.SUCCEEDED],
+        "failed": counts[TaskState.FAILED],
+    }
+
+
+def _why(failure: Failure, options: RunOptions) -> str:
+    """What the provider said, and what to do about it."""
+    code = f" (code {failure.code})" if failure.code else ""
+    source = f" The key came from {options.endpoint.key_source}." if failure.kind is FailureClass.AUTH else ""
+    advice = hint(failure.kind)
+    return f"{advice.happened}: {failure.message}{code}.{source} What to do: {advice.what_to_do}"
+
+
+def _summary(options: RunOptions, talk: Talk, ended: Ended, outputs: Sequence[Output]) -> Summary:
+    with Reader(options.database) as reader:
+        runs = reader.runs(ended.job_id)
+        totals = reader.totals(ended.job_id)
+        errors = reader.errors_by_class(ended.job_id)
+        simulated = reader.is_simulated(ended.job_id)
+    answered = ended.standing.answered
+    spent = sum((run.ended_at or time.time()) - run.started_at for run in runs if run.ended_at)
+    return Summary(
+        db=str(options.database),
+        exit=ended.exit_code,
+        reason="" if ended.stop is None else _why(ended.stop.reason, options),
+        seconds=ended.elapsed,
+        runs=len(runs),
+        seconds_all=spent,
+        counts=ended.counts,
+        totals=totals,
+        rate=answered / ended.elapsed * 60 if answered and ended.elapsed > 0 else None,
+        bound_by=ended.standing.bound_by,
+        errors=errors,
+        outputs=tuple(outputs),
+        resume=talk.resume,
+        simulated=simulated,
+    )

@@ -1,0 +1,112 @@
+"""What a run is told: settings as values, their defaults, and their validation. Nothing here reads the environment."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+from urllib.parse import urlsplit
+
+from batchrunner.errors import ConfigError
+
+CONCURRENCY = 64  # requests in flight, where nothing else is known
+TIMEOUT = 600.0  # seconds for one attempt, from the first byte out to the last byte in
+ATTEMPTS = 3  # tries that a server error, a timeout or a broken connection uses up
+GRACE = 60.0  # seconds a drain waits for what is in flight
+MAX_BODY = 32 << 20  # bytes of one decoded answer
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
+
+
+class Secret:
+    """A key. It never shows: ``repr`` and ``str`` are masked, ``reveal`` is called where the header is made."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        stripped = value.strip()
+        if not stripped:
+            raise ConfigError("the API key is empty")
+        if not stripped.isascii() or not stripped.isprintable() or " " in stripped:
+            raise ConfigError("the API key holds a character that can't stand in a header (a line break? a quote?)")
+        self._value = stripped
+
+    def reveal(self) -> str:
+        return self._value
+
+    def __repr__(self) -> str:
+        return "***"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint:
+    """Where requests go. The key is bound to this origin and goes nowhere else.
+
+    ``base_url`` has no trailing slash; ``key_source`` says in words where the key came from. Raises ConfigError.
+    """
+
+    base_url: str
+    key: Secret | None = field(default=None, repr=False)
+    key_source: str = ""
+    proxy: str | None = field(default=None, repr=False)
+    ca_file: str | None = None
+
+    def __post_init__(self) -> None:
+        parts = urlsplit(self.base_url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ConfigError(f"{self.base_url!r} is no base URL; it should look like https://host/v1")
+        if parts.username or parts.password or parts.query or parts.fragment:
+            raise ConfigError("a base URL has no user, password, query or fragment; give the key by --key-env")
+        if parts.scheme == "http" and self.key is not None and parts.hostname not in LOOPBACK:
+            raise ConfigError(f"{self.base_url} would send the key unencrypted; use https")
+        object.__setattr__(self, "base_url", self.base_url.rstrip("/"))
+
+    @property
+    def host(self) -> str:
+        return urlsplit(self.base_url).netloc
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LimitSettings:
+    """Limits as the user states them; None = to be learned. ``headroom`` is the share of a stated limit left unused.
+
+    ``concurrency`` is the most in flight; where it is only ``CONCURRENCY``, the way there is felt out.
+    """
+
+    rpm: float | None = None
+    tpm: float | None = None
+    concurrency: int = CONCURRENCY
+    stated_concurrency: bool = False
+    headroom: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name, value in (("--rpm", self.rpm), ("--tpm", self.tpm), ("--concurrency", self.concurrency)):
+            if value is not None and value <= 0:
+                raise ConfigError(f"{name} must be more than 0, not {value}")
+        if not 0 <= self.headroom < 1:
+            raise ConfigError(f"--headroom must be a share from 0 to 1, not {self.headroom}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetrySettings:
+    """``attempts``: tries a task has; rate limits use up none. Waits are seconds, before full jitter."""
+
+    attempts: int = ATTEMPTS
+    wait_initial: float = 1.0
+    wait_max: float = 60.0
+
+    def __post_init__(self) -> None:
+        if self.attempts < 1:
+            raise ConfigError(f"--attempts must be 1 or more, not {self.attempts}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunSettings:
+    """How one run behaves."""
+
+    timeout: float = TIMEOUT
+    grace: float = GRACE
+    in_flight: Literal["retry", "hold"] = "retry"
+    max_tasks: int | None = None
+    learned: bool = True
+
+    def __post_init__(self) -> None:
+        for name, value in (("--timeout", self.timeout), ("--grace", self.grace), ("--limit", self.max_tasks)):
+            if value is not None and value <= 0:
+                raise ConfigError(f"{name} must be more than 0, not {value}")

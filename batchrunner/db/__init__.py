@@ -1,0 +1,1 @@
+"""The disk: the queue in SQLite."""

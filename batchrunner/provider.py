@@ -1,0 +1,124 @@
+"""Which endpoint is meant, and with which key: provider files, base URLs, and the places a key may come from.
+
+A provider is a TOML file in ``providers/``; adding one is adding a file. A key comes from the environment, a file or a
+command, never from a command line, and is bound to the endpoint it was given for.
+"""
+
+import os
+import stat
+import subprocess
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from batchrunner.config import LOOPBACK, Endpoint, Secret
+from batchrunner.errors import ConfigError
+
+FOLDER = Path(__file__).parent / "providers"
+KEY_VARIABLE = "BATCHRUNNER_API_KEY"
+COMMAND_TIMEOUT = 60.0  # seconds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Provider:
+    """What is known of a provider. ``key_variables`` are tried in order."""
+
+    name: str
+    title: str
+    base_url: str
+    key_variables: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeySource:
+    """Where the user says the key is; at most one of them."""
+
+    variable: str | None = None
+    file: Path | None = None
+    command: str | None = None
+
+    def __post_init__(self) -> None:
+        if sum(given is not None for given in (self.variable, self.file, self.command)) > 1:
+            raise ConfigError("--key-env, --key-file and --key-cmd all say where the key is; keep one of them")
+
+
+def provider_names() -> tuple[str, ...]:
+    return tuple(sorted(path.stem for path in FOLDER.glob("*.toml")))
+
+
+def load_provider(name: str) -> Provider:
+    """Raises ConfigError for a name that is not known."""
+    if name not in provider_names():
+        known = ", ".join(provider_names())
+        raise ConfigError(f"provider {name!r} is not known; there are {known}. Any other: --base-url https://host/v1")
+    data = tomllib.loads((FOLDER / f"{name}.toml").read_text(encoding="utf-8"))
+    variables = tuple(data["key_variables"])
+    return Provider(name=name, title=data["title"], base_url=data["base_url"], key_variables=variables)
+
+
+def resolve_endpoint(
+    *,
+    provider: str | None,
+    base_url: str | None,
+    source: KeySource,
+    environ: Mapping[str, str],
+    proxy: str | None = None,
+    ca_file: str | None = None,
+) -> Endpoint:
+    """The endpoint with its key. Raises ConfigError where either is missing, saying what was tried."""
+    known = None if provider is None else load_provider(provider)
+    url = base_url or (known and known.base_url)
+    if not url:
+        raise ConfigError(
+            "no provider: nothing says where to send the requests. Name one (-p zhipu, -p zai, -p openai), "
+            "give any OpenAI-compatible endpoint (--base-url https://host/v1), or set one in batchrunner.toml "
+            '(provider = "zhipu"). To rehearse without a key: batchrunner simulator'
+        )
+    variables = (KEY_VARIABLE, *(known.key_variables if known else ()))
+    key, came_from = find_key(source, variables, environ)
+    if key is None and urlsplit(url).hostname not in LOOPBACK:
+        raise ConfigError(
+            f"no key for {url}: tried {', '.join(variables)}. Set one of them, or say where it is: "
+            "--key-env NAME, --key-file FILE or --key-cmd COMMAND"
+        )
+    return Endpoint(base_url=url, key=key, key_source=came_from, proxy=proxy, ca_file=ca_file)
+
+
+def find_key(source: KeySource, variables: tuple[str, ...], environ: Mapping[str, str]) -> tuple[Secret | None, str]:
+    """The key, and in words where it came from; None where nothing holds one. Raises ConfigError."""
+    if source.file is not None:
+        return Secret(_read_key(source.file)), f"file {source.file}"
+    if source.command is not None:
+        return Secret(_ask(source.command)), "--key-cmd"
+    if source.variable is not None:
+        if not environ.get(source.variable):
+            raise ConfigError(f"--key-env {source.variable}: the variable is not set")
+        return Secret(environ[source.variable]), source.variable
+    for name in variables:
+        if environ.get(name):
+            return Secret(environ[name]), name
+    return None, "no key"
+
+
+def _read_key(path: Path) -> str:
+    try:
+        mode = path.stat().st_mode
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"--key-file {path}: can't be read ({error})") from error
+    if stat.S_IMODE(mode) & 0o077:
+        raise ConfigError(f"--key-file {path}: others can read it; run: chmod 600 {path}")
+    return text
+
+
+def _ask(command: str) -> str:
+    """The first line a command prints, such as ``pass show glm``."""
+    try:
+        done = subprocess.run(  # noqa: S602  (the user's own command, from the user's own command line)
+            command, shell=True, capture_output=True, text=True, timeout=COMMAND_TIMEOUT, check=True, env=os.environ
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        raise ConfigError(f"--key-cmd: the command did not give a key ({type(error).__name__})") from error
+    return done.stdout.partition("\n")[0]

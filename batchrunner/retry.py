@@ -1,0 +1,103 @@
+"""What becomes of a task after an attempt: one verdict for each class of failure. Pure; the dice are handed in.
+
+Rate limits, overload and an unreachable server use up no try. Server errors, timeouts and broken connections do, and
+wait an exponential backoff with full jitter between tries. What the task itself is at fault for fails it; what would
+fail every task stops the run and leaves the tasks pending. An answer that was received whole is never asked for
+again.
+"""
+
+from dataclasses import dataclass
+from random import Random
+from typing import assert_never
+
+from batchrunner.config import RetrySettings
+from batchrunner.task import Abandoned, Failure, FailureClass, Outcome, Released, Success
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The task has its answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """Again in *after* seconds; a try is used up."""
+
+    after: float
+
+
+@dataclass(frozen=True, slots=True)
+class Snooze:
+    """Again in *after* seconds, as if it had not been tried."""
+
+    after: float
+
+
+@dataclass(frozen=True, slots=True)
+class GiveUp:
+    """The task has failed, for this reason."""
+
+    reason: Failure
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """No task can succeed: the run stops, the task stays pending. *later*: it passes by itself."""
+
+    reason: Failure
+    later: bool = False
+
+
+Verdict = Done | Retry | Snooze | GiveUp | Stop
+
+SNOOZE = frozenset({FailureClass.RATE_LIMIT, FailureClass.CONCURRENCY, FailureClass.OVERLOADED})
+BACK_OFF = frozenset({FailureClass.SERVER_ERROR, FailureClass.TIMEOUT, FailureClass.NETWORK, FailureClass.TRUNCATED})
+STOP = frozenset(
+    {
+        FailureClass.AUTH,
+        FailureClass.PERMISSION,
+        FailureClass.MODEL_NOT_FOUND,
+        FailureClass.WRONG_ENDPOINT,
+        FailureClass.QUOTA_EXHAUSTED,
+        FailureClass.CERTIFICATE,
+    }
+)
+SNOOZE_FROM, SNOOZE_TO = 0.5, 2.0  # seconds; the limiter decides when it really goes, this only scatters
+EXPONENT_MAX = 30  # 2 ** 30 seconds are beyond every cap
+
+
+def decide(outcome: Outcome, *, failures: int, policy: RetrySettings, rng: Random, outage: bool = False) -> Verdict:
+    """The verdict on an attempt of a task of which *failures* tries were used up before.
+
+    *outage*: the server is down for everyone, so a broken attempt says nothing about its task.
+    """
+    match outcome:
+        case Success():
+            return Done()
+        case Released() | Abandoned():
+            return Snooze(0.0)
+        case Failure():
+            return _decide(outcome, failures=failures, policy=policy, rng=rng, outage=outage)
+        case _:
+            assert_never(outcome)
+
+
+def backoff(failures: int, *, policy: RetrySettings, rng: Random) -> float:
+    """Seconds to wait after *failures* failed tries: full jitter under an exponential cap (0 < wait <= wait_max)."""
+    cap = min(policy.wait_max, policy.wait_initial * 2.0 ** min(failures - 1, EXPONENT_MAX))
+    return cap * (1.0 - rng.random())
+
+
+def _decide(failure: Failure, *, failures: int, policy: RetrySettings, rng: Random, outage: bool) -> Verdict:
+    asked = failure.retry_after or 0.0
+    if failure.kind in STOP:
+        return Stop(failure)
+    if failure.kind is FailureClass.QUOTA_WINDOW:
+        return Stop(failure, later=True)
+    if failure.kind in SNOOZE:
+        return Snooze(max(asked, rng.uniform(SNOOZE_FROM, SNOOZE_TO)))
+    if failure.kind is FailureClass.UNREACHABLE or (outage and failure.kind in BACK_OFF):
+        return Snooze(max(asked, backoff(failures + 1, policy=policy, rng=rng)))
+    if failure.kind in BACK_OFF and failures + 1 < policy.attempts:
+        return Retry(max(asked, backoff(failures + 1, policy=policy, rng=rng)))
+    return GiveUp(failure)

@@ -1,0 +1,257 @@
+"""What to reply to one request: path, key, body, limits, faults and answer put together. Pure, told the time.
+
+A request that costs something becomes a ``Visit``: the server waits its ``latency``, writes its ``reply`` (or does what
+its ``fault`` says) and reports the ``Ending``. Everything else is a ``Reply`` at once.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from enum import StrEnum
+from hashlib import blake2b
+from hmac import compare_digest
+
+import msgspec
+
+from batchrunner.errors import ConfigError
+from batchrunner.simulator.answers import CannedAnswer, make_answer, models_answer
+from batchrunner.simulator.config import Rules
+from batchrunner.simulator.dialects import DIALECTS, Headers, error_body
+from batchrunner.simulator.faults import AskedFault, Fault, asked_fault, parse_faults
+from batchrunner.simulator.gate import Admission, Gate
+from batchrunner.simulator.latency import parse_latency
+from batchrunner.simulator.ledger import Ledger, key_of
+from batchrunner.simulator.questions import (
+    DEFAULT_MAX_TOKENS,
+    BadBodyError,
+    Endpoint,
+    Question,
+    read_question,
+)
+from batchrunner.simulator.rules import Refusal
+
+JSON = "application/json"
+_HTML = b"<!DOCTYPE html>\n<html><head><title>Please wait</title></head><body><h1>Just a moment...</h1></body></html>\n"
+_EMPTY = b'{"id":"","choices":null,"usage":null}'
+_ENCODER = msgspec.json.Encoder()
+
+
+class Ending(StrEnum):
+    """How a visit ended."""
+
+    WRITTEN = "written"  # the whole reply went out to the socket
+    BROKEN = "broken"  # we broke the connection: the fault asked for it
+    LEFT = "left"  # the client did not wait
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """A whole HTTP reply."""
+
+    status: int
+    body: bytes
+    headers: Headers = field(default_factory=dict)
+    content_type: str = JSON
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Visit:
+    """A request between its arrival and its end. ``admission`` None = it was not let in."""
+
+    key: bytes
+    reply: Reply
+    latency: float = 0.0
+    fault: Fault | None = None
+    admission: Admission | None = None
+    answer: CannedAnswer | None = None
+
+
+def find_endpoint(path: str) -> Endpoint | None:
+    """What is asked, whatever stands before it: /v1, /v4, /api/paas/v4 and so on."""
+    for endpoint in Endpoint:  # chat/completions stands before completions
+        if path.endswith("/" + endpoint):
+            return endpoint
+    return None
+
+
+def refuse(status: int, message: str, *, code: str | None = None, param: str | None = None) -> Reply:
+    """An error in OpenAI's form."""
+    kind = "server_error" if status >= 500 else "invalid_request_error"  # noqa: PLR2004  (HTTP's classes)
+    return Reply(status=status, body=error_body(message, kind=kind, code=code, param=param))
+
+
+def too_large(limit: int) -> Reply:
+    """The reply to a body above *limit* bytes."""
+    return refuse(413, f"The request body is larger than the {limit:,} bytes this server takes.", code="too_large")
+
+
+class Desk:
+    """Decides; ``origin`` is an instant at which a minute of the wall clock begins."""
+
+    def __init__(self, rules: Rules, *, now: float, origin: float = 0.0) -> None:
+        self.rules = rules
+        self.faults = parse_faults(rules.faults)
+        self.ledger = Ledger(rules, rules.limits, origin=origin)
+        self.limits = rules.limits
+        self._gate = Gate(rules, now=now, origin=origin)
+        self._latency = parse_latency(rules.latency)
+        self._dialect = DIALECTS[rules.dialect]
+        self._models = frozenset(rules.models)
+        self._seed = str(rules.seed).encode()[:64]
+        self._chancy = bool(self.faults) or self._latency.shape != "constant"
+
+    def open(self, method: str, path: str, authorization: str | None) -> Endpoint | Reply:
+        """Judge a request by its head."""
+        endpoint = find_endpoint(path)
+        if endpoint is None:
+            return refuse(404, f"Unknown request URL: {method} {path}.", code="unknown_url")
+        allowed = "GET" if endpoint is Endpoint.MODELS else "POST"
+        if method != allowed:
+            message = f"Not allowed to {method} on {path} (HINT: perhaps you meant to make a {allowed} request?)"
+            reply = refuse(405, message, code="method_not_allowed")
+            return Reply(status=405, body=reply.body, headers={"Allow": allowed})
+        if not self._knows(authorization):
+            return refuse(401, "Incorrect API key provided.", code="invalid_api_key")
+        if endpoint is Endpoint.MODELS:
+            return Reply(status=200, body=models_answer(self.rules.models))
+        return endpoint
+
+    def _knows(self, authorization: str | None) -> bool:
+        if self.rules.key is None:
+            return True
+        return compare_digest((authorization or "").encode(), f"Bearer {self.rules.key}".encode())
+
+    def receive(self, endpoint: Endpoint, body: bytes, now: float) -> Visit:
+        """Take in a whole request; ``finish`` the visit exactly once."""
+        key = key_of(body)
+        self.ledger.sent(key, now)
+        try:
+            question = read_question(endpoint, body)
+            asked = asked_fault(body)
+        except BadBodyError as error:
+            return Visit(key=key, reply=refuse(400, error.message, param=error.field))
+        except ConfigError as error:
+            return Visit(key=key, reply=refuse(400, str(error), code="unknown_fault"))
+        if self._models and question.model not in self._models:
+            message = f"The model `{question.model}` does not exist or you do not have access to it."
+            return Visit(key=key, reply=refuse(404, message, code="model_not_found", param="model"))
+        admission = self._gate.admit(self._reserve(question), now)
+        if isinstance(admission, Refusal):
+            return self._turn_away(key, admission, now)
+        return self._serve(key, question, asked, admission, now)
+
+    def _reserve(self, question: Question) -> int:
+        """Tokens to charge at admission."""
+        if self.rules.charging == "actual":
+            return 0
+        if self.rules.charging == "estimate" or question.endpoint is Endpoint.EMBEDDINGS:
+            return question.prompt_estimate
+        return question.prompt_estimate + question.inputs * (question.max_tokens or DEFAULT_MAX_TOKENS)
+
+    def _turn_away(self, key: bytes, refusal: Refusal, now: float) -> Visit:
+        self.ledger.refused(refusal.bound)
+        headers, body = self._dialect.refuse(refusal)
+        return Visit(
+            key=key, reply=Reply(status=429, body=body, headers=self._dialect.headers(self._gate.levels(now)) | headers)
+        )
+
+    def _serve(
+        self, key: bytes, question: Question, asked: AskedFault | None, admission: Admission, now: float
+    ) -> Visit:
+        time = self.ledger.admitted(key)
+        headers = self._dialect.headers(self._gate.levels(now))
+        fault_chance, latency_chance = self._chances(key, time) if self._chancy else (1.0, 0.5)
+        fault = self.faults.draw(fault_chance)
+        if asked is not None and (asked.times is None or time <= asked.times):
+            fault = asked.fault
+        if fault is not None:
+            self.ledger.faulted(fault)
+        if fault is not None and fault.status is not None:
+            return Visit(key=key, reply=_error(fault.status, headers), fault=fault, admission=admission)
+        answer = make_answer(question, key, seed=self.rules.seed)
+        return Visit(
+            key=key,
+            reply=_spoil(Reply(status=200, body=answer.body, headers=headers), fault),
+            latency=self._latency.draw(latency_chance),
+            fault=fault,
+            admission=admission,
+            answer=answer,
+        )
+
+    def _chances(self, key: bytes, time: int) -> tuple[float, float]:
+        """Two numbers from 0 to 1 that belong to the *time*-th admission of this body, and to the seed."""
+        noise = blake2b(b"%b %d" % (key, time), key=self._seed, digest_size=16).digest()
+        return int.from_bytes(noise[:7]) / 2**56, int.from_bytes(noise[8:15]) / 2**56
+
+    def finish(self, visit: Visit, ending: Ending, now: float) -> None:
+        """The visit is over: free its place, correct its charge, count it."""
+        charged = 0.0
+        if visit.admission is not None:
+            charged = self._charge(visit.admission, visit.answer)
+            self._gate.finish(visit.admission, charged, now)
+        match ending:
+            case Ending.WRITTEN:
+                self.ledger.replied(visit.reply.status)
+            case Ending.BROKEN:
+                self.ledger.broken()
+            case Ending.LEFT:
+                self.ledger.left()
+        if ending is Ending.WRITTEN and visit.answer is not None and (visit.fault is None or visit.fault.spares_answer):
+            self.ledger.answered(visit.key, now, tokens=charged, latency=visit.latency)
+
+    def _charge(self, admission: Admission, answer: CannedAnswer | None) -> float:
+        if self.rules.charging == "estimate":
+            return admission.reserved
+        return 0.0 if answer is None else answer.tokens
+
+    def control(self, path: str, body: bytes, now: float) -> Reply | None:
+        """Answer the scoreboard's own addresses, but for the ledger's lines; None = it is none of them."""
+        match path:
+            case "/_score":
+                return Reply(status=200, body=_ENCODER.encode(self.ledger.score()))
+            case "/_reset":
+                self.ledger.reset()
+            case "/_limits":
+                try:
+                    self.set_limits(msgspec.json.decode(body, type=dict[str, int | None]), now)
+                except (ConfigError, msgspec.DecodeError) as error:
+                    return refuse(400, f'{error}; send for example {{"rpm": 60, "concurrency": null}}')
+            case _:
+                return None
+        return Reply(status=200, body=_ENCODER.encode(self.limits))
+
+    def set_limits(self, change: dict[str, int | None], now: float) -> None:
+        """Change the limits that *change* names (rpm, tpm, concurrency; None = no limit). Raises ConfigError."""
+        self.limits = self.limits.changed(change)
+        self._gate.set_limits(self.limits, now)
+        self.ledger.set_limits(self.limits, now)
+
+    def ledger_lines(self, chunk: int = 1000) -> Iterator[bytes]:
+        """All keys as JSON lines, *chunk* of them at a time."""
+        lines: list[bytes] = []
+        for key, tally in self.ledger.tallies():
+            lines.append(b'{"key":"%b","sends":%d,"answers":%d}\n' % (key.hex().encode(), tally.sends, tally.answers))
+            if len(lines) == chunk:
+                yield b"".join(lines)
+                lines.clear()
+        yield b"".join(lines)
+
+
+def _error(status: int, headers: Headers) -> Reply:
+    reply = refuse(status, _MESSAGES[status], code="invalid_api_key" if status == 401 else None)  # noqa: PLR2004
+    return Reply(status=status, body=reply.body, headers=headers)
+
+
+_MESSAGES = {
+    400: "Simulated fault: this request makes no sense.",
+    401: "Simulated fault: incorrect API key provided.",
+    500: "Simulated fault: the server had an error while processing your request.",
+    503: "Simulated fault: the server is overloaded, please try again later.",
+}
+
+
+def _spoil(reply: Reply, fault: Fault | None) -> Reply:
+    if fault is Fault.HTML:
+        return Reply(status=200, body=_HTML, headers=reply.headers, content_type="text/html; charset=utf-8")
+    if fault is Fault.EMPTY:
+        return Reply(status=200, body=_EMPTY, headers=reply.headers)
+    return reply
