@@ -240,7 +240,7 @@ def _repeatable(path: str, database: Path, stdin: BinaryIO | None) -> tuple[str,
 
 
 def _spool(database: Path, stream: BinaryIO | None) -> str:
-    """Keep what *stream* gives. The same again keeps its old stamp; nothing at all goes on with what was kept before."""
+    """Keep what *stream* gives. The same again keeps its old stamp; nothing at all goes on with what was kept."""
     kept = database.with_name(f"{database.name}.stdin")
     if stream is not None and not (kept.exists() and stream.isatty()):
         part = kept.with_name(f"{kept.name}.part")

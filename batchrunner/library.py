@@ -1,0 +1,320 @@
+"""batchrunner from Python: run a job, and read what a database holds.
+
+    import batchrunner as br
+
+    job = br.run("reviews.jsonl", provider="zhipu", model="glm-4.5-air")
+    for result in job.failed():
+        print(result.custom_id, result.error)
+
+A task that fails never raises. What can't start raises ConfigError, JobFileError or StoreError; a run that stops
+before its end raises Stopped or Interrupted, whose ``job`` holds what is there. Nothing is printed, and ``.env`` is
+not read.
+"""
+
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypedDict, Unpack
+
+import anyio
+from anyio import from_thread, to_thread
+
+from batchrunner.answer import answer_text
+from batchrunner.config import ATTEMPTS, CONCURRENCY, GRACE, TIMEOUT, LimitSettings, RetrySettings, RunSettings
+from batchrunner.coordinator import Standing
+from batchrunner.db.reader import Reader
+from batchrunner.errors import BatchRunnerError, ConfigError
+from batchrunner.exits import ExitCode
+from batchrunner.jobfile.options import ReadOptions
+from batchrunner.jobfile.results import Layout, form_of, write_results
+from batchrunner.provider import KeySource, resolve_endpoint
+from batchrunner.record import Output, Record
+from batchrunner.runner import Ended, Runner, RunOptions
+from batchrunner.task import Counts, TaskState, Usage
+
+Rows = Iterable[Mapping[str, Any]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Error:
+    """Why a task failed. ``kind`` is our class, ``code`` the provider's own."""
+
+    kind: str
+    message: str
+    code: str | None
+    status: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """One task of a job. ``text`` is the answer's text, ``response`` its whole body; both None without an answer."""
+
+    custom_id: str
+    status: TaskState
+    text: str | None
+    response: Any
+    usage: Usage | None
+    attempts: int
+    error: Error | None
+    row: Mapping[str, Any] | None
+    simulated: bool
+
+
+class Options(TypedDict, total=False):
+    """What ``run`` may be told; the names and defaults of ``batchrunner run``.
+
+    Rows need ``db``, the database that remembers them, and ``prompt``, made from each; a job file has its own database
+    beside it. ``key`` is looked for in the provider's environment variables where it is not given. ``limit``: only the
+    first N tasks. ``changed``: what becomes of lines that were edited or removed since they were loaded.
+    ``on_progress`` is told where the run stands, four times a second.
+    """
+
+    db: str | Path | None
+    provider: str | None
+    base_url: str | None
+    key: str | None
+    model: str | None
+    prompt: str | None
+    system: str | None
+    params: Mapping[str, Any]
+    id_column: str | None
+    rpm: float | None
+    tpm: float | None
+    concurrency: int | None
+    timeout: float
+    attempts: int
+    limit: int | None
+    grace: float
+    on_bad_line: Literal["stop", "skip"]
+    changed: Literal["redo", "keep", "stop"]
+    in_flight: Literal["retry", "hold"]
+    check: bool
+    on_progress: Callable[[Standing], None] | None
+
+
+_DEFAULTS: dict[str, Any] = {
+    **dict.fromkeys(("db", "provider", "base_url", "key", "model", "prompt", "system", "id_column", "on_progress")),
+    **dict.fromkeys(("rpm", "tpm", "concurrency", "limit")),
+    "params": {},
+    "timeout": TIMEOUT,
+    "attempts": ATTEMPTS,
+    "grace": GRACE,
+    "on_bad_line": "stop",
+    "changed": "stop",
+    "in_flight": "retry",
+    "check": False,
+}
+
+
+class Job:
+    """A job's database, for reading; also while it runs. Raises StoreError if it is none."""
+
+    def __init__(self, database: str | Path) -> None:
+        self.path = Path(database)
+        with Reader(self.path) as reader:
+            jobs = reader.jobs()
+        if not jobs:
+            raise ConfigError(f"{self.path}: no job was loaded into it yet")
+        self.name = jobs[-1].name
+        self._id = jobs[-1].id
+
+    def __repr__(self) -> str:
+        counts = self.counts
+        states = ", ".join(f"{counts[state]:,} {state}" for state in TaskState if counts[state])
+        return f"Job {self.name}: {states or 'empty'}"
+
+    @property
+    def counts(self) -> Counts:
+        """How many tasks are in each state just now."""
+        with Reader(self.path) as reader:
+            return reader.counts(self._id)
+
+    def results(self, *states: TaskState) -> Iterator[Result]:
+        """Every task in input order, or those in *states*; read a page at a time."""
+        with Reader(self.path) as reader:
+            for record in reader.records(self._id, states or None):
+                yield _result(record)
+
+    def succeeded(self) -> Iterator[Result]:
+        return self.results(TaskState.SUCCEEDED)
+
+    def failed(self) -> Iterator[Result]:
+        return self.results(TaskState.FAILED)
+
+    def write(self, path: str | Path, *, partial: bool = False, force: bool = False) -> tuple[Output, ...]:
+        """Write a result file, whose suffix says the form: .jsonl (OpenAI Batch output), .csv or .tsv."""
+        target = str(path)
+        with Reader(self.path) as reader:
+            layout = Layout(form=form_of(target), columns=reader.columns(self._id))
+            return write_results(reader.records(self._id), target, layout, partial=partial, force=force)
+
+
+class Stopped(BatchRunnerError):  # noqa: N818  (what happened, not what is wrong)
+    """The run stopped before its end, because no task could succeed. ``job`` holds what is there."""
+
+    def __init__(self, message: str, job: Job, exit_code: ExitCode) -> None:
+        super().__init__(message)
+        self.job = job
+        self.exit_code = exit_code
+
+
+class Interrupted(Stopped):
+    """A signal stopped the run; running again goes on."""
+
+
+class SomeFailed(Stopped):
+    """The run came to its end and some tasks failed; raised only with ``check=True``."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Call:
+    options: RunOptions
+    changed: Literal["redo", "keep", "stop"]
+    check: bool
+    on_progress: Callable[[Standing], None] | None
+
+    def runner(self) -> Runner:
+        return Runner(self.options, decide=lambda _: self.changed, on_standing=self.on_progress)
+
+    def finish(self, ended: Ended) -> Job:
+        job = Job(self.options.database)
+        code = ended.exit_code
+        if ended.stop is not None:
+            raise Stopped(ended.stop.reason.message, job, code)
+        if code in (ExitCode.INTERRUPTED, ExitCode.TERMINATED):
+            raise Interrupted(f"stopped by a signal: {job!r}; run it again to go on", job, code)
+        if self.check and code is ExitCode.SOME_FAILED:
+            raise SomeFailed(repr(job), job, code)
+        return job
+
+
+def run(job: str | Path | Rows, **options: Unpack[Options]) -> Job:
+    """Run a job to its end, or go on with it, and return it: ``run_async`` for where no event loop is.
+
+    Works in a notebook too: where a loop is running already, the run has one of its own in another thread.
+    """
+    call = _call(job, options)
+    if _loop_is_running():
+        with from_thread.start_blocking_portal() as portal:
+            return portal.call(_run, call)
+    with call.runner() as runner:
+        runner.prepare()
+        return call.finish(runner.run())
+
+
+async def run_async(job: str | Path | Rows, **options: Unpack[Options]) -> Job:
+    """Run *job*, a job file or rows (mappings), inside a running event loop (asyncio). See ``Options``.
+
+    Raises what the module's docstring says; SomeFailed only with ``check``.
+    """
+    return await _run(_call(job, options))
+
+
+async def _run(call: _Call) -> Job:
+    with call.runner() as runner:
+        await to_thread.run_sync(runner.prepare)
+        return call.finish(await runner.drive())
+
+
+def _call(job: str | Path | Rows, options: Options) -> _Call:
+    """The options as values. Raises TypeError for a name that is none, as any call does."""
+    unknown = options.keys() - _DEFAULTS.keys()
+    if unknown:
+        raise TypeError(f"run() got an unexpected keyword argument {min(unknown)!r}")
+    asked = {**_DEFAULTS, **options}
+    database = _database(job, asked["db"])
+    path = str(job) if isinstance(job, str | Path) else _store_rows(job, database)
+    environ = dict(os.environ) if asked["key"] is None else {"key": asked["key"]}
+    source = KeySource(variable=None if asked["key"] is None else "key")
+    told = RunOptions(
+        job=path,
+        database=database,
+        endpoint=resolve_endpoint(
+            provider=asked["provider"], base_url=asked["base_url"], source=source, environ=environ
+        ),
+        read=ReadOptions(
+            model=asked["model"],
+            prompt=asked["prompt"],
+            system=asked["system"],
+            id_column=asked["id_column"],
+            params=tuple(asked["params"].items()),
+        ),
+        limits=LimitSettings(
+            rpm=asked["rpm"],
+            tpm=asked["tpm"],
+            concurrency=asked["concurrency"] or CONCURRENCY,
+            stated_concurrency=asked["concurrency"] is not None,
+        ),
+        retry=RetrySettings(attempts=asked["attempts"]),
+        run=RunSettings(
+            timeout=asked["timeout"],
+            grace=asked["grace"],
+            in_flight=asked["in_flight"],
+            max_tasks=asked["limit"],
+        ),
+        on_bad_line=asked["on_bad_line"],
+    )
+    return _Call(options=told, changed=asked["changed"], check=asked["check"], on_progress=asked["on_progress"])
+
+
+def _database(job: str | Path | Rows, db: str | Path | None) -> Path:
+    if db is not None:
+        return Path(db)
+    if not isinstance(job, str | Path):
+        raise ConfigError('rows need a database that remembers them: run(rows, db="reviews.db", prompt=…)')
+    path = Path(job)
+    while path.suffix == ".gz":
+        path = path.with_suffix("")
+    return path.with_suffix(".db")
+
+
+def _store_rows(rows: Rows, database: Path) -> str:
+    """Rows as a job file beside the database, so that they are streamed, compared and resumed like any other."""
+    path = database.with_suffix(".rows.jsonl")
+    with path.open("w", encoding="utf-8") as stream:
+        for row in rows:
+            stream.write(json.dumps(dict(row), ensure_ascii=False) + "\n")
+    return str(path)
+
+
+def _result(record: Record) -> Result:
+    answer, attempt = record.answer, record.attempt
+    failed = record.state is TaskState.FAILED and attempt is not None
+    return Result(
+        custom_id=record.custom_id,
+        status=record.state,
+        text=None if answer is None else answer_text(answer.body),
+        response=None if answer is None else _parsed(answer.body),
+        usage=None if attempt is None else attempt.usage,
+        attempts=record.attempts,
+        error=_error(record) if failed else None,
+        row=None if record.row is None else json.loads(record.row),
+        simulated=answer is not None and answer.simulated,
+    )
+
+
+def _error(record: Record) -> Error:
+    attempt = record.attempt
+    assert attempt is not None
+    kind, message = record.error_class or "unknown", attempt.message or ""
+    return Error(kind=kind, message=message, code=attempt.code, status=attempt.status)
+
+
+def _parsed(body: str | bytes) -> Any:
+    try:
+        return json.loads(body)
+    except ValueError:
+        return body
+
+
+def _loop_is_running() -> bool:
+    try:
+        anyio.get_current_task()
+    except (RuntimeError, anyio.NoEventLoopError):
+        return False
+    return True
+
+
+__all__ = ["Error", "Interrupted", "Job", "Result", "SomeFailed", "Stopped", "run", "run_async"]
