@@ -157,7 +157,7 @@ def test_no_body_breaks_the_reader(body: bytes) -> None:
 def test_faults_come_as_often_as_their_share() -> None:
     faults = parse_faults("500:0.1, drop:0.2,slow:0.3:7")
 
-    drawn = Counter(faults.draw(n / 1000) for n in range(1000))
+    drawn = Counter(faults.draw((n + 0.5) / 1000) for n in range(1000))
 
     assert drawn == {Fault.SERVER_ERROR: 100, Fault.DROP: 200, Fault.SLOW: 300, None: 400}
     assert faults.slow_for == 7

@@ -155,6 +155,7 @@ def test_bucket_tells_a_wait_in_whole_permits_as_recorded_servers_do() -> None:
     limiter.charge(30_000, 0.0)
 
     assert limiter.wait(154, 0.0) == pytest.approx(0.308)
+    assert limiter.wait(154, 0.0015) == pytest.approx(0.308)
 
 
 def test_fixed_window_begins_with_the_first_request() -> None:
@@ -176,6 +177,23 @@ def test_sliding_log_gives_back_each_send_exactly_a_window_later() -> None:
     passed = [admit(limiter, 1, at) is None for at in (0.0, 10.0, 59.9, 60.0, 60.1, 70.0)]
 
     assert passed == [True, True, False, True, False, True]
+
+
+def test_sliding_log_tells_when_its_oldest_entry_ages_out() -> None:
+    limiter = sliding(5, 60.0)
+    admit(limiter, 1, 0.0)
+    admit(limiter, 1, 10.0)
+
+    assert limiter.state(15.0).reset == pytest.approx(45.0)
+
+
+def test_float_noise_is_no_debt() -> None:
+    """A cost let in although the level is short by next to nothing leaves 0, not -1."""
+    limiter = bucket(1, 1.0)
+    admit(limiter, 1, 0.0)
+
+    assert admit(limiter, 1, 1.0 - 1e-8) is None
+    assert limiter.state(1.0 - 1e-8).remaining == 0
 
 
 @ALL
@@ -273,11 +291,21 @@ def test_tokens_charged_afterwards_make_debt() -> None:
     assert isinstance(gate.admit(0, 31.0), Admission)
 
 
+def test_tokens_charged_afterwards_still_ask_for_one_to_be_left() -> None:
+    gate = Gate(Rules(tpm=100, charging="actual", algorithm="fixed"), now=0.0)
+    first = gate.admit(0, 0.0)
+    assert isinstance(first, Admission)
+
+    gate.finish(first, 100, 0.0)
+
+    assert isinstance(gate.admit(0, 0.0), Refusal)
+
+
 def test_limits_appear_and_vanish_while_running() -> None:
     gate = Gate(Rules(rpm=1), now=0.0)
     gate.admit(1, 0.0)
 
-    gate.set_limits(Limits(concurrency=1), 0.0)
+    gate.set_limits(Limits(concurrency=2), 0.0)
 
     assert isinstance(gate.admit(1, 0.0), Admission)
     refusal = gate.admit(1, 0.0)

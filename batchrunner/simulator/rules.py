@@ -109,6 +109,11 @@ def check(limiter: Limiter, cost: float, now: float) -> Refusal | None:
     )
 
 
+def _shown(level: float) -> float:
+    """The level as it is told: what went below zero by float noise alone is no debt."""
+    return 0.0 if -EPSILON < level < 0 else level
+
+
 class TokenBucket:
     """Refills steadily; full at the beginning."""
 
@@ -133,7 +138,7 @@ class TokenBucket:
         if cost > self.limit:
             return inf
         level = self._refill(now)
-        return 0.0 if cost - level < EPSILON else (cost - floor(level)) * self.window / self.limit
+        return 0.0 if cost - level < EPSILON else (cost - floor(_shown(level))) * self.window / self.limit
 
     def charge(self, cost: float, now: float) -> Charge:
         self._level = self._refill(now) - cost
@@ -149,7 +154,7 @@ class TokenBucket:
         self._level = min(level, max(0.0, level - cost))
 
     def state(self, now: float) -> State:
-        level = self._refill(now)
+        level = _shown(self._refill(now))
         return State(limit=self.limit, remaining=floor(level), reset=(self.limit - level) * self.window / self.limit)
 
     def set_limit(self, limit: int, now: float) -> None:
@@ -212,7 +217,7 @@ class FixedWindow:
 
     def state(self, now: float) -> State:
         self._turn(now)
-        return State(limit=self.limit, remaining=floor(self.limit - self._used), reset=self._left(now))
+        return State(limit=self.limit, remaining=floor(_shown(self.limit - self._used)), reset=self._left(now))
 
     def set_limit(self, limit: int, now: float) -> None:
         self._turn(now)
@@ -270,7 +275,7 @@ class SlidingLog:
     def state(self, now: float) -> State:
         self._forget(now)
         reset = self._log[0].at + self.window - now if self._log else 0.0
-        return State(limit=self.limit, remaining=floor(self.limit - self._total), reset=reset)
+        return State(limit=self.limit, remaining=floor(_shown(self.limit - self._total)), reset=reset)
 
     def set_limit(self, limit: int, now: float) -> None:
         self._forget(now)

@@ -206,8 +206,8 @@ async def _trickle(response: web.StreamResponse, body: bytes, seconds: float) ->
     size = max(1, -(-len(body) // _PIECES))
     pieces = [body[at : at + size] for at in range(0, len(body), size)]
     for piece in pieces:
-        await response.write(piece)
         await asyncio.sleep(seconds / len(pieces))
+        await response.write(piece)  # after the last one the reply counts as written at once
 
 
 def _abort(request: web.BaseRequest, *, reset: bool) -> None:
