@@ -25,7 +25,7 @@ from batchrunner.jobfile.source import Position
 from batchrunner.jobfile.stamp import stamp
 from batchrunner.task import RejectedLine, Request
 
-CHUNK = 1000  # lines a transaction; fewer cost syncs, more fall out of the processor's cache
+CHUNK = 1024  # lines a transaction; fewer cost syncs, more fall out of the processor's cache
 CHUNK_BYTES = 8 << 20  # and about as many bytes at most, so that long lines do not fill the memory
 SLICE = 64  # lines between two looks at that
 STDIN = "-"

@@ -52,6 +52,7 @@ Verdict = Done | Retry | Snooze | GiveUp | Stop
 
 SNOOZE = frozenset({FailureClass.RATE_LIMIT, FailureClass.CONCURRENCY, FailureClass.OVERLOADED})
 BACK_OFF = frozenset({FailureClass.SERVER_ERROR, FailureClass.TIMEOUT, FailureClass.NETWORK, FailureClass.TRUNCATED})
+DOWN = BACK_OFF - {FailureClass.TIMEOUT}  # a timeout may be this task's own, and may be paid for each time
 STOP = frozenset(
     {
         FailureClass.AUTH,
@@ -96,7 +97,7 @@ def _decide(failure: Failure, *, failures: int, policy: RetrySettings, rng: Rand
         return Stop(failure, later=True)
     if failure.kind in SNOOZE:
         return Snooze(max(asked, rng.uniform(SNOOZE_FROM, SNOOZE_TO)))
-    if failure.kind is FailureClass.UNREACHABLE or (outage and failure.kind in BACK_OFF):
+    if failure.kind is FailureClass.UNREACHABLE or (outage and failure.kind in DOWN):
         return Snooze(max(asked, backoff(failures + 1, policy=policy, rng=rng)))
     if failure.kind in BACK_OFF and failures + 1 < policy.attempts:
         return Retry(max(asked, backoff(failures + 1, policy=policy, rng=rng)))

@@ -227,6 +227,17 @@ def test_refund_never_overfills(make: Maker) -> None:
     assert limiter.state(500.0).remaining == 10
 
 
+@pytest.mark.parametrize("make", [aligned, sliding])
+def test_refund_of_what_the_window_forgot_is_no_gift(make: Maker) -> None:
+    limiter = make(10, 60.0)
+    forgotten = limiter.charge(6, 1.0)
+    limiter.charge(5, 55.0)
+
+    limiter.settle(forgotten, 0, 70.0)
+
+    assert limiter.state(70.0).remaining == 5
+
+
 @ALL
 def test_limit_changes_at_once(make: Maker) -> None:
     limiter = make(4, 60.0)

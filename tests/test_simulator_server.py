@@ -241,14 +241,15 @@ def test_slow_body_arrives_whole() -> None:
 def test_same_seed_meets_the_same_faults_in_any_order() -> None:
     texts = [f"task {n}" for n in range(40)]
 
-    def statuses(order: list[str]) -> dict[str, int]:
-        with Simulator(faults="500:0.5", seed=7) as faulty:
+    def statuses(order: list[str], *, seed: int = 7) -> dict[str, int]:
+        with Simulator(faults="500:0.5", seed=seed) as faulty:
             return {text: chat(faulty, text).status for text in order}
 
     forwards, backwards = statuses(texts), statuses(texts[::-1])
 
     assert forwards == backwards
     assert set(forwards.values()) == {200, 500}
+    assert statuses(texts, seed=8) != forwards
 
 
 def test_tokens_reserved_for_max_tokens_come_back() -> None:

@@ -2,7 +2,6 @@
 
 import gc
 import sys
-import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from batchrunner.db.reader import Reader
 from batchrunner.exits import ExitCode
 from batchrunner.jobfile.results import Layout, form_of, write_results
 from batchrunner.loader import Decide
-from batchrunner.record import Output
+from batchrunner.record import Output, Run
 from batchrunner.report.hints import hint
 from batchrunner.report.progress import Progress, estimate
 from batchrunner.report.summary import Summary, summary_event, summary_text
@@ -73,6 +72,8 @@ def perform(
             loaded = runner.prepare()
             say(f"{talk.header} · state {options.database}")
             say(loaded.sentence)
+            if (sentence := _resuming(runner)) is not None:
+                say(sentence)
             if runner.resent:
                 say(f"{runner.resent} requests were in flight when the last run died; they may have been charged")
             talk.display.event(_start_event(runner, options))
@@ -184,6 +185,16 @@ def _silent(_: str) -> None:
     """For --quiet."""
 
 
+def _resuming(runner: Runner) -> str | None:
+    """What earlier runs did, if there is anything of it."""
+    counts = runner.standing().counts
+    done, failed = counts[TaskState.SUCCEEDED], counts[TaskState.FAILED]
+    if not done and not failed:
+        return None
+    stay = " (batchrunner retry brings them back)" if failed else ""
+    return f"resuming, run {runner.run_id}: {done:,} done, {failed:,} failed{stay}, {counts.left:,} to do"
+
+
 def _drain_sentence(count: int, grace: float) -> str:
     return (
         f"Stopping: {count} requests in flight, at most {grace:g}s more. "
@@ -205,6 +216,14 @@ def _start_event(runner: Runner, options: RunOptions) -> dict[str, Any]:
     }
 
 
+def _lasted(reader: Reader, run: Run) -> float:
+    """Seconds of a run; of one that was killed, to its last sign of life."""
+    if run.ended_at is not None:
+        return run.ended_at - run.started_at
+    sample = reader.last_sample(run.id)
+    return 0.0 if sample is None else sample.at - run.started_at
+
+
 def _why(failure: Failure, options: RunOptions) -> str:
     """What the provider said, and what to do about it."""
     code = f" (code {failure.code})" if failure.code else ""
@@ -219,8 +238,8 @@ def _summary(options: RunOptions, talk: Talk, ended: Ended, outputs: Sequence[Ou
         totals = reader.totals(ended.job_id)
         errors = reader.errors_by_class(ended.job_id)
         simulated = reader.is_simulated(ended.job_id)
+        spent = sum(_lasted(reader, run) for run in runs)
     answered = ended.standing.answered
-    spent = sum((run.ended_at or time.time()) - run.started_at for run in runs if run.ended_at)
     return Summary(
         db=str(options.database),
         exit=ended.exit_code,

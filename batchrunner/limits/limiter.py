@@ -85,6 +85,7 @@ class Limiter:
         if wait > HORIZON:
             self._limiting, self._waiting_until = limiting, now + wait if isfinite(wait) else now
             return None
+        self._limiting = "none"
         send_at = now + wait
         marks = tuple((key, meter.take(self._share(key, cost), send_at)) for key, meter in self._meters.items())
         self._sent.add(1, send_at)
@@ -136,7 +137,7 @@ class Limiter:
             tpm_limit=self._per_minute(Dimension.TOKENS),
             in_flight=self.slots.in_flight,
             slots=self.slots.limit,
-            limiting=self._limiting,
+            limiting="slots" if self.slots.free <= 0 else self._limiting,
             waiting=max(self._waiting_until - now, 0.0),
         )
 
