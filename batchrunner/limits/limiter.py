@@ -202,7 +202,7 @@ class Limiter:
                 meter = self._meet(key, window, received_at)
                 if meter is None:
                     continue
-            mark = marks.get(key, Mark(meter.account, 0, 0.0))
+            mark = marks.get(key, Mark(meter.account, meter.account, 0, 0.0))
             meter.observe(window, mark, sent_at=sent_at, received_at=received_at)
 
     def _meet(self, key: MeterKey, window: Window, now: float) -> Meter | None:
@@ -265,12 +265,13 @@ class Limiter:
     def _rate_refused(self, permit: Permit, failure: Failure, now: float) -> None:
         """Whichever told window is exhausted refused; if none is, something hidden did."""
         exhausted = {w.dimension for w in failure.quota.windows if w.remaining is not None and self._short(w, permit)}
+        resets = {w.dimension: w.reset_after for w in failure.quota.windows}
         for key, mark in permit.marks:
             meter = self._meters.get(key)
             if meter is None:
                 continue
             if key[0] in exhausted and key[1].startswith("told"):
-                meter.refused(mark, now)
+                meter.refused(mark, now, reset_after=resets.get(key[0]))
             else:
                 meter.charge(-mark.cost)
         self._block(failure.retry_after, now)

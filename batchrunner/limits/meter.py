@@ -7,17 +7,19 @@ only proves an interval for what is left now:
 
     remaining + (account now - account then),   for every "then" from sent to received
 
-The level is pulled onto the nearer edge of that interval, quickly down (1/8) and slowly up (1/64), and never assigned;
-inside the interval it stays. Replies may come in any order, and old ones do no harm.
+and, as sends may overtake one another, for a "then" a moment before the send. The level is pulled onto the nearer
+edge of that interval, quickly down (1/8) and slowly up (1/64), and never assigned; inside the interval it stays.
+Replies may come in any order, and old ones do no harm.
 
 Which clock the server runs is told apart by ``reset``. At a token bucket of capacity L over W seconds it is the time
 until *full*: (L-m-1)/L*W <= reset <= (L-m)/L*W. At a fixed window ``now + reset`` stands still while ``remaining``
 falls. One reply that can tell decides; two that contradict undo it.
 """
 
+from collections import deque
 from dataclasses import dataclass
 from enum import StrEnum
-from math import floor
+from math import floor, inf
 
 from batchrunner.quota import Dimension, Window
 
@@ -29,6 +31,7 @@ PERIODS = (1.0, 10.0, 60.0, 300.0, 3600.0, 86400.0)
 PERIOD = 60.0  # where neither a name nor a reset tells
 PROBES = 4  # replies, one at a time, after which an undecided meter opens all the same
 CONTRADICTIONS = 2
+JITTER = 0.25  # seconds by which one send may overtake another on its way
 GUARD = 0.05  # seconds past a window's end before the next one is used
 
 
@@ -42,9 +45,13 @@ class Algorithm(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A meter's account at one send, kept in the permit and compared when the reply is here."""
+    """A meter's account at one send, kept in the permit and compared when the reply is here.
+
+    ``before``: the account JITTER earlier, as sends on their way may arrive in another order.
+    """
 
     account: float
+    before: float
     epoch: int
     cost: float
 
@@ -75,7 +82,12 @@ class Meter:
         self._at = now
         self._epoch = 0
         self._ends_at: float | None = None
+        self._ended_at = -inf  # the end of the window before
+        self._held_until = -inf
+        self._timed = False  # whether the period was measured
+        self._history: deque[tuple[float, float]] = deque()
         self._trusted = False
+        self._anchored = False
         self._deviation = 0.0
         self._resolution = 1.0
         self._margin = 0.0
@@ -119,16 +131,22 @@ class Meter:
         missing = min(cost, self.capacity - reserve) + reserve - self._level
         if missing <= EPSILON:
             return 0.0
-        if self.algorithm is Algorithm.WINDOW and self._ends_at is not None:
-            return max(self._ends_at + GUARD - now, EPSILON)
+        if self._held_until > now:
+            return self._held_until + GUARD - now
+        ends_at = self._ends_at if self._ends_at is not None else self._ended_at + self.period
+        if self.algorithm is Algorithm.WINDOW and ends_at > now:
+            return ends_at + GUARD - now
         return missing / self.rate
 
     def take(self, cost: float, at: float) -> Mark:
         """Charge a send that leaves at *at* (which may lie a little ahead)."""
         self._advance(at)
+        while len(self._history) > 1 and self._history[1][0] <= at - JITTER:
+            self._history.popleft()
         self._level -= cost
         self._account -= cost
-        return Mark(self._account, self._epoch, cost)
+        self._history.append((at, self._account))
+        return Mark(self._account, max(self._history[0][1], self._account), self._epoch, cost)
 
     def charge(self, extra: float) -> None:
         """Correct an earlier charge: positive is a debt, negative a refund."""
@@ -146,7 +164,7 @@ class Meter:
         if window.limit is not None and window.limit > 0:
             self._set_limit(float(window.limit))
         if window.period is not None:
-            self.period = window.period
+            self.period, self._timed = window.period, True
         self._decide(window, sent_at, received_at)
         if self.algorithm is Algorithm.WINDOW and not self._same_window(window, mark, sent_at, received_at):
             return
@@ -154,9 +172,14 @@ class Meter:
             self._project(float(window.remaining), mark)
         self.probing = False
 
-    def refused(self, mark: Mark, now: float) -> None:
-        """A refusal is an observation: there was not enough for that cost, and the send itself was not charged."""
+    def refused(self, mark: Mark, now: float, *, reset_after: float | None = None) -> None:
+        """A refusal is an observation: there was not enough for that cost, and the send itself was not charged.
+
+        While it is not known what clock the server runs, its *reset_after* is waited for.
+        """
         self._advance(now)
+        if self.algorithm is Algorithm.UNKNOWN and reset_after is not None:
+            self._held_until = now + reset_after
         self.refusals += 1
         self.charge(-mark.cost)
         drift = max(self._account - (mark.account + mark.cost), 0.0)
@@ -169,19 +192,19 @@ class Meter:
         if passed <= 0:
             return
         self._at = now
-        if self.algorithm is Algorithm.WINDOW and self._ends_at is not None:
-            if now >= self._ends_at + GUARD:
-                self._roll(now)
+        if self.algorithm is Algorithm.WINDOW:
+            if self._ends_at is not None and now >= self._ends_at + GUARD:
+                self._roll()
             return
         refill = passed * self.rate
         self._account += refill
         self._level = min(self._level + refill, self.capacity)
         self._deviation *= 0.5 ** (passed / self.period)
 
-    def _roll(self, now: float) -> None:
+    def _roll(self) -> None:
         """A new window: all of the limit is there. The first time this is only presumed, so one request goes ahead."""
         assert self._ends_at is not None
-        self._ends_at += self.period * (floor((now - self._ends_at) / self.period) + 1)
+        self._ended_at, self._ends_at = self._ends_at, None  # when the new one ends, its first reply will tell
         self._epoch += 1
         self._level = self.capacity
         self.probing = not self._trusted
@@ -196,9 +219,10 @@ class Meter:
 
     def _project(self, remaining: float, mark: Mark) -> None:
         then = remaining + self._account - mark.account  # were the header written as the request was sent
-        low, high = min(then, remaining), min(max(then, remaining), max(self.capacity, remaining))
-        if self.replies == 1:
-            self._level = low
+        low = min(remaining + self._account - mark.before, remaining)
+        high = min(max(then, remaining), max(self.capacity, remaining))
+        if not self._anchored:  # the first word, or the first under a new verdict
+            self._level, self._anchored = low, True
         elif self._level > high:
             self._correct(high - self._level, GAIN_DOWN)
         elif self._level < low:
@@ -215,7 +239,7 @@ class Meter:
         if window.reset_after != floor(window.reset_after):
             self._resolution = 0.002
         used = self.limit - window.remaining
-        if used < 2 or window.reset_after <= 10 * self._resolution:  # noqa: PLR2004  (of one, every length fits)
+        if used < 2 or window.reset_after <= 3 * self._resolution:  # noqa: PLR2004  (of one, every length fits)
             return
         fits = [period for period in PERIODS if self._fits_bucket(used, window.reset_after, period)]
         if self._agrees(fits, window.reset_after, sent_at, received_at):
@@ -225,9 +249,12 @@ class Meter:
         if self.algorithm is not Algorithm.UNKNOWN and self._contradictions < CONTRADICTIONS:
             return
         self._contradictions = 0
-        self._ends_at = None
+        self._ends_at, self._ended_at = None, -inf
+        self._anchored = False
         self.algorithm = Algorithm.BUCKET if fits else Algorithm.WINDOW
-        if fits and self.period not in fits:
+        if not fits and not self._timed:  # as long as its rest, at the least
+            self.period = next((p for p in PERIODS if p >= window.reset_after - self._resolution), PERIODS[-1])
+        elif fits and self.period not in fits:
             self.period = fits[0]
 
     def _fits_bucket(self, used: float, reset: float, period: float) -> bool:
@@ -248,7 +275,7 @@ class Meter:
 
     @property
     def _slack(self) -> float:
-        return max(self._resolution, 0.05 * self.period)
+        return max(self._resolution, 0.01 * self.period)
 
     def _same_window(self, window: Window, mark: Mark, sent_at: float, received_at: float) -> bool:
         """Whether the reply speaks of the window we are in; narrows down when that one ends."""
@@ -257,21 +284,36 @@ class Meter:
         earliest = sent_at + window.reset_after - self._resolution
         latest = received_at + window.reset_after + self._margin
         if self._ends_at is None:
-            self._ends_at = latest
-            return True
+            return self._begin(window, mark, latest)
         if latest < self._ends_at - self._slack:
+            return False  # the last one's
+        if earliest > self._ends_at + self._slack:  # it has rolled over before we thought
+            self._ended_at = self._ends_at
+            self._epoch += 1
+            self._level = min(self.capacity, float(window.remaining or 0))
+            self._begin(window, Mark(0.0, 0.0, self._epoch, 0.0), latest)
+            return False
+        self._ends_at = min(max(self._ends_at, earliest), latest)
+        return True
+
+    def _begin(self, window: Window, mark: Mark, latest: float) -> bool:
+        """The first word on a new window, or a late one on the old."""
+        if latest <= self._ended_at + self._slack:
             if mark.epoch == self._epoch:  # sent after the rollover we presumed: the server had not rolled over yet
                 self._early(window, latest)
             return False
-        if earliest > self._ends_at + self._slack:  # it has rolled over before we thought
-            self._epoch += 1
-            self._ends_at = latest
-            self._level = min(self.capacity, float(window.remaining or 0))
-            self._trusted = True
-            return False
-        self._trusted = self._trusted or (self._epoch > 0 and mark.epoch == self._epoch)
-        self._ends_at = min(max(self._ends_at, earliest), latest)
+        self._ends_at = latest
+        if self._ended_at > -inf:
+            self._learn_period(latest - self._ended_at)
+            self._trusted = self._trusted or mark.epoch == self._epoch
         return True
+
+    def _learn_period(self, seen: float) -> None:
+        """A window's length from two ends; after a quiet time there may be several windows between them."""
+        near = [period for period in PERIODS if abs(period - seen) <= self._slack + 0.1 * period]
+        length = near[0] if near else seen
+        if not self._timed or length < self.period:
+            self.period, self._timed = length, True
 
     def _early(self, window: Window, latest: float) -> None:
         """We presumed the window over too soon: this server rounds its resets down, so wait one unit longer."""
