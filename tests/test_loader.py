@@ -519,6 +519,15 @@ def test_a_bad_record_of_several_lines_is_where_a_csv_goes_on(desk: Desk) -> Non
     assert desk.query("SELECT custom_id, position FROM task") == [("1", 2), ("3", 5)]
 
 
+def test_made_ids_go_on_counting_after_a_stop(desk: Desk) -> None:
+    path, options = desk.folder / "rows.csv", ReadOptions(model="m", prompt="{{ text }}")
+    path.write_text("text,n\none,1\ntoo,many,2\nlast,3\n")
+    with pytest.raises(JobFileError):
+        desk.load(path=str(path), options=options)
+    desk.load(path=str(path), options=options, on_bad_line="skip")
+    assert [custom_id for _, custom_id, _ in desk.tasks()] == ["row-000001", "row-000003"]
+
+
 def test_a_missing_file_makes_no_job(desk: Desk) -> None:
     with pytest.raises(JobFileError, match="No such file"):
         desk.load()

@@ -11,6 +11,7 @@ import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.exc import DatabaseError
@@ -86,7 +87,11 @@ def open_reader(path: Path) -> Engine:
     """
     if not path.is_file():
         raise StoreError(f"{path}: there is no such database; 'batchrunner run JOB' makes one")
-    engine = create_engine(f"sqlite:///file:{_uri(path)}?mode=ro&uri=true", poolclass=NullPool, hide_parameters=True)
+
+    def connect() -> sqlite3.Connection:  # by hand: SQLAlchemy's URLs lose a quoted "?" in the name
+        return sqlite3.connect(f"file:{quote(str(path.resolve()))}?mode=ro", uri=True, check_same_thread=False)
+
+    engine = create_engine("sqlite://", creator=connect, poolclass=NullPool, hide_parameters=True)
     _on_connect(engine, lambda connection: _set(connection, _READER), begin="BEGIN")
     try:
         with engine.connect() as connection:
@@ -246,9 +251,3 @@ def migrations() -> Path:
     package = Path(__file__).parents[1]
     inside = package / "migrations"
     return inside if inside.is_dir() else package.parent / "migrations"
-
-
-def _uri(path: Path) -> str:
-    from urllib.parse import quote
-
-    return quote(str(path.resolve()))

@@ -112,6 +112,9 @@ class Limiter:
 
     def settle(self, permit: Permit, outcome: Outcome, *, sent_at: float, received_at: float) -> None:
         """Take in what a send came to."""
+        for key, mark in permit.marks:
+            if key in self._meters:
+                self._meters[key].release(mark)
         match outcome:
             case Released():
                 self._refund(permit)
@@ -265,13 +268,13 @@ class Limiter:
     def _rate_refused(self, permit: Permit, failure: Failure, now: float) -> None:
         """Whichever told window is exhausted refused; if none is, something hidden did."""
         exhausted = {w.dimension for w in failure.quota.windows if w.remaining is not None and self._short(w, permit)}
-        resets = {w.dimension: w.reset_after for w in failure.quota.windows}
+        told = {window.dimension: window for window in failure.quota.windows}
         for key, mark in permit.marks:
             meter = self._meters.get(key)
             if meter is None:
                 continue
             if key[0] in exhausted and key[1].startswith("told"):
-                meter.refused(mark, now, reset_after=resets.get(key[0]))
+                meter.refused(mark, now, told.get(key[0]))
             else:
                 meter.charge(-mark.cost)
         self._block(failure.retry_after, now)

@@ -7,9 +7,9 @@ only proves an interval for what is left now:
 
     remaining + (account now - account then),   for every "then" from sent to received
 
-and, as sends may overtake one another, for a "then" a moment before the send. The level is pulled onto the nearer
-edge of that interval, quickly down (1/8) and slowly up (1/64), and never assigned; inside the interval it stays.
-Replies may come in any order, and old ones do no harm.
+and for a "then" before the send, by as much as sends may overtake one another and servers may charge late. The level
+is pulled onto the nearer edge of that interval, quickly down (1/8) and slowly up (1/64), and never assigned; inside
+the interval it stays. Replies may come in any order, and old ones do no harm.
 
 Which clock the server runs is told apart by ``reset``. At a token bucket of capacity L over W seconds it is the time
 until *full*: (L-m-1)/L*W <= reset <= (L-m)/L*W. At a fixed window ``now + reset`` stands still while ``remaining``
@@ -47,7 +47,7 @@ class Algorithm(StrEnum):
 class Mark:
     """A meter's account at one send, kept in the permit and compared when the reply is here.
 
-    ``before``: the account JITTER earlier, as sends on their way may arrive in another order.
+    ``before``: the account as it was before what this send may have overtaken, or what the server had not charged yet.
     """
 
     account: float
@@ -79,6 +79,7 @@ class Meter:
         self._burst = burst  # capacity where it is known to be less than the limit
         self._level = self.capacity
         self._account = 0.0
+        self._outstanding = 0.0  # cost of what is in flight
         self._at = now
         self._epoch = 0
         self._ends_at: float | None = None
@@ -146,11 +147,21 @@ class Meter:
         self._level -= cost
         self._account -= cost
         self._history.append((at, self._account))
-        return Mark(self._account, max(self._history[0][1], self._account), self._epoch, cost)
+        before = max(self._history[0][1], self._account)
+        if self.dimension is Dimension.TOKENS:  # some servers charge tokens when the answer is there, not before
+            before = max(before, self._account + self._outstanding)
+        self._outstanding += cost
+        return Mark(self._account, before, self._epoch, cost)
+
+    def release(self, mark: Mark) -> None:
+        """A send has ended, however it did: nothing more will be charged for it."""
+        self._outstanding -= mark.cost
 
     def charge(self, extra: float) -> None:
-        """Correct an earlier charge: positive is a debt, negative a refund."""
-        self._account -= extra
+        """Correct an earlier charge: positive is a debt, negative a refund.
+
+        The account stays as it is: replies to what was sent meanwhile are compared with it as it was then.
+        """
         self._level = min(self._level - extra, self.capacity)
 
     def restore(self, used: float) -> None:
@@ -172,18 +183,22 @@ class Meter:
             self._project(float(window.remaining), mark)
         self.probing = False
 
-    def refused(self, mark: Mark, now: float, *, reset_after: float | None = None) -> None:
+    def refused(self, mark: Mark, now: float, window: Window | None = None) -> None:
         """A refusal is an observation: there was not enough for that cost, and the send itself was not charged.
 
-        While it is not known what clock the server runs, its *reset_after* is waited for.
+        While it is not known what clock the server runs, the reset it named is waited for.
         """
         self._advance(now)
-        if self.algorithm is Algorithm.UNKNOWN and reset_after is not None:
-            self._held_until = now + reset_after
+        if self.algorithm is Algorithm.UNKNOWN and window is not None and window.reset_after is not None:
+            self._held_until = now + window.reset_after
         self.refusals += 1
         self.charge(-mark.cost)
-        drift = max(self._account - (mark.account + mark.cost), 0.0)
-        self._level = min(self._level, max(mark.cost - 1, 0.0) + drift)
+        drift = max(self._account - mark.account, 0.0)
+        self._deviation = min(self._deviation + mark.cost, self.limit * RESERVE_SHARE)  # too close to the edge
+        left = mark.cost - 1
+        if window is not None and window.remaining is not None:
+            left = min(left, window.remaining)
+        self._level = min(self._level, left + drift)
 
     # -- private
 
