@@ -33,6 +33,7 @@ from batchrunner.task import Counts, Report, TaskState
 from batchrunner.worker import Worker
 
 TICK = 0.25  # seconds between looks at where the run stands
+BELIEVE_EVERY = 30.0  # seconds
 REMEMBER = 60.0  # seconds of earlier sends that still count against the limits
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -126,6 +127,8 @@ class Runner:
             endpoint=options.endpoint.base_url,
             settings=options.settings,
         )
+        self._lane = self._make_lane()
+        self._believed_at = now
         self._limiter = self._make_limiter(now)
         self._coordinator = self._make_coordinator()
         return self.loaded
@@ -167,7 +170,7 @@ class Runner:
         stated = options.limits.stated_concurrency
         limiter = Limiter(options.limits, now=now, start=options.limits.concurrency if stated else 1)
         if options.run.learned:
-            beliefs = self._store.belief(*self._lane())
+            beliefs = self._store.belief(*self._lane)
             if beliefs is not None:
                 limiter.believe(beliefs, now=now)
         for sent in self._store.recent_sends(since=now - REMEMBER):
@@ -189,14 +192,26 @@ class Runner:
             last=last,
         )
 
-    def _lane(self) -> tuple[str, str, str]:
+    def _make_lane(self) -> tuple[str, str, str]:
+        """What limits are known by: the endpoint, a one-way fingerprint of the key, the model."""
         endpoint = self._options.endpoint
         key = "" if endpoint.key is None else blake2b(endpoint.key.reveal().encode(), digest_size=4).hexdigest()
         return endpoint.base_url, key, self._store.first_model(self.job_id)
 
     async def _exchange(self, reports: Sequence[Report], /, *, want: int) -> Grant:
-        exchange = partial(self._coordinator.exchange, reports, want=want, now=self._clock())
+        exchange = partial(self._exchange_now, reports, want, self._clock())
         return await to_thread.run_sync(exchange, limiter=self._one_at_a_time)
+
+    def _exchange_now(self, reports: Sequence[Report], want: int, now: float) -> Grant:
+        grant = self._coordinator.exchange(reports, want=want, now=now)
+        if now > self._believed_at + BELIEVE_EVERY:
+            self._believe(now)
+        return grant
+
+    def _believe(self, now: float) -> None:
+        """Keep what was learned of the limits, so that a run that is killed has not learned it in vain."""
+        self._store.believe(*self._lane, self._limiter.beliefs(), at=now)
+        self._believed_at = now
 
     async def _listen(self, worker: Worker) -> None:
         """The first signal drains, for at most the grace period; the second abandons."""
@@ -222,7 +237,7 @@ class Runner:
         code = self._exit_code(counts, stop)
         reason = code.label if stop is None else stop.reason.message
         self._store.end_run(self.run_id, ended_at=now, exit_code=code, reason=reason)
-        self._store.believe(*self._lane(), self._limiter.beliefs(), at=now)
+        self._believe(now)
         return Ended(
             exit_code=code,
             job_id=self.job_id,
