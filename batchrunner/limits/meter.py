@@ -26,6 +26,7 @@ from batchrunner.quota import Dimension, Window
 EPSILON = 1e-6  # a deficit below this is none: a wait shorter than the clock's tick would never end
 GAIN_DOWN = 1 / 8
 GAIN_UP = 1 / 64
+DEVIATIONS = 3.0  # of our account from what replies prove, are held back against shuffled arrivals
 RESERVE_SHARE = 0.01  # of the limit, at most, is held back against shuffled arrivals
 PERIODS = (1.0, 10.0, 60.0, 300.0, 3600.0, 86400.0)
 PERIOD = 60.0  # where neither a name nor a reset tells
@@ -89,7 +90,7 @@ class Meter:
         self._history: deque[tuple[float, float]] = deque()
         self._trusted = False
         self._anchored = False
-        self._deviation = 0.0
+        self._deviation = limit * RESERVE_SHARE / DEVIATIONS  # until it is known how far off we are
         self._resolution = 1.0
         self._margin = 0.0
         self._contradictions = 0
@@ -128,7 +129,7 @@ class Meter:
         *alone*: nothing of ours is in flight, so the reserve has nothing to guard against and blocks nothing.
         """
         self._advance(now)
-        reserve = 0.0 if alone else min(self._deviation, self.limit * RESERVE_SHARE)
+        reserve = 0.0 if alone else min(DEVIATIONS * self._deviation, self.limit * RESERVE_SHARE)
         missing = min(cost, self.capacity - reserve) + reserve - self._level
         if missing <= EPSILON:
             return 0.0
