@@ -105,10 +105,10 @@ def _sensible(seconds: float) -> float | None:
 def _instant(text: str) -> float | None:
     """UTC seconds of an RFC 3339 time or an HTTP date."""
     try:
-        if "T" in text and ":" in text:
-            when = datetime.fromisoformat(text)
-        elif "," in text or "GMT" in text:
+        if "," in text or "GMT" in text:
             when = parsedate_to_datetime(text)
+        elif "T" in text and ":" in text:
+            when = datetime.fromisoformat(text)
         else:
             return None
         return (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp()
