@@ -273,7 +273,7 @@ class Coordinator:
 
     def _grant(self, leases: list[Lease], now: float) -> Grant:
         wait = self._wait
-        if self._next_due is not None and not self._fresh_queue:
+        if self._next_due is not None and not (self._again_queue or self._fresh_queue):
             wait = min(wait, max(self._next_due - now, 0.0))
         idle = not (self._again_queue or self._fresh_queue or self._leased) and self._exhausted
         return Grant(

@@ -1,0 +1,284 @@
+"""The coordinator on a real database: what each outcome makes of its task, and that the accounts hold at every step."""
+
+import json
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from random import Random
+from tempfile import TemporaryDirectory
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from batchrunner.config import LimitSettings, RetrySettings
+from batchrunner.coordinator import Coordinator, Grant
+from batchrunner.db.store import NO_LAST, Store
+from batchrunner.jobfile.options import ReadOptions
+from batchrunner.limits.limiter import Limiter
+from batchrunner.loader import load
+from batchrunner.quota import Dimension, Quota, Window
+from batchrunner.task import (
+    Abandoned,
+    Failure,
+    FailureClass,
+    Lease,
+    Outcome,
+    Released,
+    Report,
+    Success,
+    TaskState,
+    Usage,
+)
+
+NOW = 1_790_000_000.0
+ANSWER = Success(status=200, body=b'{"choices": []}', usage=Usage(prompt_tokens=9, completion_tokens=1))
+
+
+class Bench:
+    """A store with *tasks* tasks, a coordinator over it, and a clock moved by hand."""
+
+    def __init__(self, folder: Path, tasks: int, *, hold: bool = False, limit: int | None = None) -> None:
+        job = folder / "job.jsonl"
+        lines = [
+            {"custom_id": f"t{n}", "body": {"model": "m", "messages": [{"role": "user", "content": str(n)}]}}
+            for n in range(tasks)
+        ]
+        job.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+        self.store = Store(folder / "job.db")
+        self.job_id = load(self.store, str(job), ReadOptions(), now=NOW).job_id
+        run = self.store.begin_run(
+            self.job_id, started_at=NOW, pid=1, host="here", version="0", endpoint="http://x", settings="{}"
+        )
+        self.limiter = Limiter(LimitSettings(concurrency=8), now=NOW, start=8)
+        self.coordinator = Coordinator(
+            self.store,
+            self.limiter,
+            job_id=self.job_id,
+            run_id=run,
+            policy=RetrySettings(attempts=3),
+            rng=Random(1),
+            hold=hold,
+            last=NO_LAST if limit is None else self.store.position_of(self.job_id, limit),
+        )
+        self.now = NOW
+
+    def exchange(self, *reports: Report, want: int = 1) -> Grant:
+        self.now += 0.01
+        return self.coordinator.exchange(reports, want=want, now=self.now)
+
+    def report(self, lease: Lease, outcome: Outcome) -> Report:
+        return Report(lease=lease, outcome=outcome, sent_at=self.now, received_at=self.now + 0.005)
+
+    def after(self, outcome: Outcome) -> Grant:
+        """Lease one task, and hand back *outcome*."""
+        (lease,) = self.exchange().leases
+        return self.exchange(self.report(lease, outcome), want=0)
+
+    def count(self, state: TaskState) -> int:
+        return self.store.counts(self.job_id)[state]
+
+    def row(self, query: str) -> tuple[object, ...]:
+        with self.store.transaction() as connection:
+            return tuple(connection.exec_driver_sql(query).one())
+
+
+@contextmanager
+def bench(tasks: int, *, hold: bool = False, limit: int | None = None) -> Iterator[Bench]:
+    with TemporaryDirectory() as folder:
+        made = Bench(Path(folder), tasks, hold=hold, limit=limit)
+        try:
+            yield made
+        finally:
+            made.store.close()
+
+
+def failure(kind: FailureClass, **more: object) -> Failure:
+    return Failure(kind=kind, message="as the provider says", **more)  # type: ignore[arg-type]
+
+
+def test_an_attempt_is_on_disk_before_its_lease_is_given() -> None:
+    """The row is open and the task is running when the worker gets to know of it."""
+    with bench(1) as b:
+        (lease,) = b.exchange().leases
+        assert b.row("SELECT task_id, outcome FROM attempt") == (lease.task_id, None)
+        assert b.count(TaskState.RUNNING) == 1
+
+
+def test_an_answer_ends_its_task() -> None:
+    """Result, attempt and state in one transaction; then nothing is left."""
+    with bench(1) as b:
+        grant = b.after(ANSWER)
+        assert b.row("SELECT body, status FROM result") == ('{"choices": []}', 200)
+        assert b.row("SELECT outcome, prompt_tokens FROM attempt") == ("success", 9)
+        assert (b.count(TaskState.SUCCEEDED), grant.finished) == (1, True)
+
+
+def test_rate_limits_use_up_no_try() -> None:
+    """Refused fifty times, the task is still there with all its tries."""
+    with bench(1) as b:
+        for _ in range(50):
+            b.after(failure(FailureClass.RATE_LIMIT, status=429))
+            b.now += 120
+        assert b.row("SELECT state, failures, attempts FROM task") == ("pending", 0, 50)
+
+
+def test_server_errors_use_up_the_tries_and_then_fail_the_task() -> None:
+    """Three tries with a wait between them, then failed with the provider's words."""
+    with bench(1) as b:
+        for _ in range(3):
+            b.after(failure(FailureClass.SERVER_ERROR, status=500, body=b"oops"))
+            b.now += 120
+        assert b.row("SELECT state, failures, error_class FROM task") == ("failed", 3, "server_error")
+        assert b.row("SELECT count(*), max(number) FROM attempt") == (3, 3)
+        assert b.row("SELECT body FROM reply ORDER BY attempt_id DESC LIMIT 1") == ("oops",)
+
+
+def test_the_servers_retry_after_is_obeyed() -> None:
+    """Nothing is leased before the time it named, and the grant says how long to wait."""
+    with bench(2) as b:
+        grant = b.after(failure(FailureClass.RATE_LIMIT, status=429, retry_after=600.0))
+        assert b.exchange().leases == ()
+        assert 590 < b.exchange().wait <= 600
+        b.now += 601
+        assert b.exchange().leases
+        assert not grant.finished
+
+
+def test_what_the_request_is_at_fault_for_fails_it_at_once() -> None:
+    """A 400 fails the task with code and message; the others go on."""
+    with bench(2) as b:
+        b.after(failure(FailureClass.BAD_REQUEST, status=400, code="1210"))
+        assert b.row("SELECT error_code, message FROM attempt") == ("1210", "as the provider says")
+        assert (b.count(TaskState.FAILED), b.count(TaskState.PENDING)) == (1, 1)
+
+
+def test_a_bad_key_stops_the_run_and_fails_nothing() -> None:
+    """The grant says stop, nothing more is leased, every task is pending."""
+    with bench(3) as b:
+        grant = b.after(failure(FailureClass.AUTH, status=401))
+        assert grant.stop is not None
+        assert b.exchange(want=8).leases == ()
+        assert (b.count(TaskState.PENDING), b.count(TaskState.FAILED)) == (3, 0)
+
+
+def test_a_page_that_is_no_answer_stops_only_before_the_first_success() -> None:
+    """Before: the wrong place, most likely. After: this one answer is broken, and is never asked for again."""
+    with bench(3) as b:
+        b.after(ANSWER)
+        assert b.after(failure(FailureClass.MALFORMED_SUCCESS, status=200)).stop is None
+        assert b.count(TaskState.FAILED) == 1
+    with bench(3) as b:
+        assert b.after(failure(FailureClass.MALFORMED_SUCCESS, status=200)).stop is not None
+        assert b.count(TaskState.PENDING) == 3
+
+
+def test_what_waited_goes_before_what_was_never_sent() -> None:
+    """A task that comes back is not overtaken by the rest of the file."""
+    with bench(5) as b:
+        (first,) = b.exchange().leases
+        b.exchange(b.report(first, Released()), want=0)
+        (again,) = b.exchange().leases
+        assert again.task_id == first.task_id
+
+
+def test_what_was_cut_off_is_unknown_and_sent_again_or_held() -> None:
+    """It may have been paid for: counted so, and with --in-flight hold left for a person."""
+    for hold, state in ((False, TaskState.PENDING), (True, TaskState.HELD)):
+        with bench(1, hold=hold) as b:
+            b.after(Abandoned())
+            assert b.row("SELECT outcome, possibly_charged FROM attempt") == ("unknown", 1)
+            assert b.count(state) == 1
+
+
+def test_a_request_larger_than_the_whole_limit_is_never_sent() -> None:
+    """It fails at once, with both numbers in the message."""
+    with bench(2) as b:
+        window = Window(dimension=Dimension.TOKENS, limit=5, remaining=5, reset_after=1.0)
+        (lease,) = b.exchange().leases
+        b.exchange(b.report(lease, Success(status=200, body=b"{}", quota=Quota((window,)))), want=0)
+        b.now += 60
+        assert b.exchange().leases == ()
+        b.exchange()
+        state, message = b.row("SELECT error_class, message FROM errors")
+        assert state == "request_too_large"
+        assert "the limit is 5" in str(message)
+
+
+def test_limit_takes_the_first_tasks_of_the_file() -> None:
+    """Only those are leased, and then the run is finished."""
+    with bench(5, limit=2) as b:
+        leases = b.exchange(want=8).leases
+        assert [lease.custom_id for lease in leases] == ["t0"]
+        leases = b.exchange(b.report(leases[0], ANSWER), want=8).leases
+        assert [lease.custom_id for lease in leases] == ["t1"]
+        assert b.exchange(b.report(leases[0], ANSWER), want=8).finished
+
+
+def test_a_row_a_second_for_the_screens() -> None:
+    """However often it is asked, at most one sample a second."""
+    with bench(1) as b:
+        for _ in range(250):
+            b.exchange(want=0)
+        assert b.row("SELECT count(*) <= 3, count(*) > 0 FROM sample") == (1, 1)
+
+
+_OUTCOMES = st.sampled_from(
+    [
+        ANSWER,
+        ANSWER,
+        Released(),
+        Abandoned(),
+        *(failure(kind) for kind in FailureClass if kind not in (FailureClass.AUTH, FailureClass.QUOTA_WINDOW)),
+        failure(FailureClass.UNREACHABLE, sent=False),
+    ]
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 4), st.lists(_OUTCOMES, max_size=4), st.floats(0, 100)), max_size=40))
+def test_the_accounts_hold_whatever_comes(steps: list[tuple[int, list[Outcome], float]]) -> None:
+    """In memory, in the tally and in the tasks the same numbers, whose sum is the job; no attempt is left over."""
+    with bench(12) as b:
+        flying: list[Lease] = []
+        for want, outcomes, passed in steps:
+            b.now += passed
+            reports = [b.report(flying.pop(0), outcome) for outcome in outcomes[: len(flying)]]
+            flying += b.exchange(*reports, want=want).leases
+            b.store.check_accounts(b.job_id)
+            held = b.coordinator.standing(b.now).counts
+            assert {s: held[s] for s in TaskState} == {s: b.store.counts(b.job_id)[s] for s in TaskState}
+            assert held.total == 12
+            assert len({lease.task_id for lease in flying}) == len(flying)
+        b.exchange(*[b.report(lease, ANSWER) for lease in flying], want=0)
+        open_attempts = b.row("SELECT count(*) FROM attempt WHERE outcome IS NULL")[0]
+        unsendable = b.count(TaskState.RUNNING)
+        assert open_attempts == unsendable
+        results, succeeded = b.row(
+            "SELECT (SELECT count(*) FROM result), (SELECT count(*) FROM task WHERE state = 'succeeded')"
+        )
+        assert results == succeeded
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 2**32))
+def test_every_job_comes_to_its_end(seed: int) -> None:
+    """Under random trouble that ends some day, no task is lost and the coordinator never waits for nothing."""
+    rng = Random(seed)
+    trouble = [FailureClass.SERVER_ERROR, FailureClass.RATE_LIMIT, FailureClass.CONCURRENCY, FailureClass.UNREACHABLE]
+    with bench(8) as b:
+        flying: list[Lease] = []
+        for _ in range(2000):
+            reports = []
+            for lease in flying:
+                bad = rng.random() < 0.4
+                reports.append(b.report(lease, failure(rng.choice(trouble)) if bad else ANSWER))
+            grant = b.exchange(*reports, want=8)
+            flying = list(grant.leases)
+            if grant.finished:
+                break
+            if not flying:
+                assert grant.wait < math.inf
+                b.now += grant.wait
+        assert b.count(TaskState.SUCCEEDED) + b.count(TaskState.FAILED) == 8
+        assert b.exchange().finished
