@@ -15,6 +15,7 @@ from typing import BinaryIO, Literal, Self
 
 import anyio
 from anyio import to_thread
+from anyio.abc import TaskStatus
 
 from batchrunner import __version__
 from batchrunner.api.client import Client
@@ -80,12 +81,13 @@ class Runner:
         stdin: BinaryIO | None = None,
         on_load: Callable[[int], None] | None = None,
         on_standing: Callable[[Standing], None] | None = None,
+        on_start: Callable[[], None] | None = None,
         on_drain: Callable[[int], None] | None = None,
         clock: Callable[[], float] | None = None,
     ) -> None:
         self._options = options
         self._decide, self._stdin, self._on_load = decide, stdin, on_load
-        self._on_standing, self._on_drain = on_standing, on_drain
+        self._on_standing, self._on_start, self._on_drain = on_standing, on_start, on_drain
         self._clock = clock or Clock()
         self._exit = ExitStack()
         self._signal: int | None = None
@@ -154,7 +156,9 @@ class Runner:
             async with client, anyio.create_task_group() as house:
                 worker = Worker(self._exchange, client.send, clock=self._clock, concurrency=options.limits.concurrency)
                 if threading.current_thread() is threading.main_thread():
-                    house.start_soon(self._listen, worker)
+                    await house.start(self._listen, worker)
+                if self._on_start is not None:
+                    self._on_start()
                 if self._on_standing is not None:
                     house.start_soon(self._watch, self._on_standing)
                 await worker.run()
@@ -213,9 +217,10 @@ class Runner:
         self._store.believe(*self._lane, self._limiter.beliefs(), at=now)
         self._believed_at = now
 
-    async def _listen(self, worker: Worker) -> None:
+    async def _listen(self, worker: Worker, *, task_status: TaskStatus[None]) -> None:
         """The first signal drains, for at most the grace period; the second abandons."""
         with anyio.open_signal_receiver(*SIGNALS) as signals:
+            task_status.started()
             self._signal = await anext(signals)
             worker.drain()
             if self._on_drain is not None:

@@ -72,12 +72,16 @@ class Worker:
         """Returns when nothing is left, when drained, or when no task can succeed any more (see ``stop``)."""
         try:
             async with self._attempts:
-                while not (grant := await self._ask()).finished and not self._drained:
+                while True:
+                    grant = await self._ask()
                     for lease in grant.leases:
                         self._in_flight += 1
                         self._attempts.start_soon(self._attempt, lease)
+                    if grant.finished or self._drained:
+                        break
                     await self._hear(grant.wait)
         finally:
+            self._draining = True
             while self._reports:
                 await self._ask()
 

@@ -67,6 +67,7 @@ def perform(
             decide=decide,
             stdin=stdin,
             on_standing=teller,
+            on_start=lambda: talk.display.event(_start_event(runner, options)),
             on_drain=lambda count: say(_drain_sentence(count, options.run.grace)),
         ) as runner:
             loaded = runner.prepare()
@@ -76,7 +77,6 @@ def perform(
                 say(sentence)
             if runner.resent:
                 say(f"{runner.resent} requests were in flight when the last run died; they may have been charged")
-            talk.display.event(_start_event(runner, options))
             teller.run = runner.run_id
             ended = runner.run()
     finally:
