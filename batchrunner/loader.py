@@ -31,7 +31,7 @@ SLICE = 64  # lines between two looks at that
 STDIN = "-"
 
 Decide = Callable[[Difference], Literal["redo", "keep", "stop"]]
-__all__ = ["Decide", "Difference", "Loaded", "describe", "load"]
+__all__ = ["STDIN", "Decide", "Difference", "Loaded", "describe", "load"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

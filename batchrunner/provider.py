@@ -76,6 +76,7 @@ def resolve_endpoint(
             "give any OpenAI-compatible endpoint (--base-url https://host/v1), or set one in batchrunner.toml "
             '(provider = "zhipu"). To rehearse without a key: batchrunner simulator'
         )
+    Endpoint(base_url=url)  # a URL that makes no sense is told before a key is missed
     variables = (KEY_VARIABLE, *(known.key_variables if known else ()))
     key, came_from = find_key(source, variables, environ)
     if key is None and urlsplit(url).hostname not in LOOPBACK:

@@ -24,11 +24,11 @@ from batchrunner.config import Endpoint, LimitSettings, RetrySettings, RunSettin
 from batchrunner.coordinator import Coordinator, Grant, Standing
 from batchrunner.db.lock import OwnerLock
 from batchrunner.db.store import NO_LAST, Store
-from batchrunner.errors import BatchRunnerError
+from batchrunner.errors import BatchRunnerError, JobFileError
 from batchrunner.exits import ExitCode
 from batchrunner.jobfile.options import ReadOptions
 from batchrunner.limits.limiter import Limiter
-from batchrunner.loader import Decide, Loaded, load
+from batchrunner.loader import STDIN, Decide, Loaded, load
 from batchrunner.retry import Stop
 from batchrunner.task import Counts, Report, TaskState
 from batchrunner.worker import Worker
@@ -103,6 +103,8 @@ class Runner:
         """Own the database, load the job file, put right what a crash left."""
         options, now = self._options, self._clock()
         self._started_at = now
+        if options.job != STDIN and not Path(options.job).exists():
+            raise JobFileError(options.job, "there is no such file")  # before a database is made for it
         lock = OwnerLock(options.database, started_at=_iso(now))
         self._exit.callback(lock.release)
         self._store = Store(options.database)

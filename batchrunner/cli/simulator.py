@@ -49,7 +49,8 @@ def simulator(host: str, port: int, *, allow_remote: bool, latency: str, **rules
     told = Rules(latency=latency, **rules)
 
     def ready(url: str) -> None:
-        click.echo(f"Simulator: answers are canned. Base URL {url}/v1   score {url}/_score   Ctrl-C ends it", err=True)
+        score = url.removesuffix("/v1") + "/_score"
+        click.echo(f"Simulator: answers are canned. Base URL {url}   score {score}   Ctrl-C ends it", err=True)
 
     async def main() -> None:
         await serve(told, host=host, port=port, on_ready=ready, allow_remote=allow_remote)
