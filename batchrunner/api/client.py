@@ -92,6 +92,7 @@ class Client:
         """One attempt, with a deadline over all of it. *now*: UTC seconds, for headers that name an instant."""
         url, body = self._url(lease.endpoint), lease.body.encode()
         request = httpx.Request("POST", url, content=body, extensions=self._extensions)
+        request.headers = _NO_HEADERS  # the session has ours, and aiohttp makes Host and Content-Length anyway
         with anyio.move_on_after(self._timeout) as deadline:
             return await self._exchange(request, now)
         assert deadline.cancelled_caught
@@ -132,6 +133,7 @@ class Client:
         return bytes(body)
 
 
+_NO_HEADERS = httpx.Headers()
 _BREAKS = (httpx.HTTPError, aiohttp.ClientError, BodyTooLargeError, BadEncodingError)
 
 

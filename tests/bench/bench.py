@@ -39,14 +39,15 @@ class Exit:
     err: str
 
 
+COMPARED = ("ours", "reference", "ratio")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
     """One line of a table. ``target`` says in words what ``met`` found; None = no target, for information."""
 
     what: str
-    ours: str
-    reference: str
-    ratio: str
+    cells: tuple[str, ...]
     target: str = ""
     met: bool | None = None
 
@@ -109,7 +110,7 @@ def finish(process: "subprocess.Popen[str]", started: float, *, folder: Path) ->
     process.returncode = os.waitstatus_to_exitcode(status)
     out, err = (folder / "out").read_text(), (folder / "err").read_text()
     if process.returncode:
-        sys.exit(f"{process.args} ended with {process.returncode}:\n{err}")
+        sys.exit(f"{process.args!r} ended with {process.returncode}:\n{err}")
     unit = 1 if sys.platform == "darwin" else 1024  # bytes there, kilobytes elsewhere
     peak = usage.ru_maxrss * unit / BYTES_PER_MB
     return Exit(seconds=seconds, cpu=usage.ru_utime + usage.ru_stime, peak_mb=peak, out=out, err=err)
@@ -204,31 +205,21 @@ def compare(rounds: int, a: Callable[[], float], b: Callable[[], float]) -> tupl
     return median(x for x, _ in pairs), median(y for _, y in pairs), median(x / y for x, y in pairs)
 
 
-def at_least(what: str, figures: tuple[float, float, float], target: float, *, unit: str = "/s") -> Row:
+def at_least(what: str, figures: tuple[float, float, float], target: float) -> Row:
     """The row of a comparison whose ratio should reach *target*."""
     mine, other, ratio = figures
-    return Row(
-        what=what,
-        ours=f"{mine:,.0f}{unit}",
-        reference=f"{other:,.0f}{unit}",
-        ratio=f"{ratio:.2f}",
-        target=f">= {target:g}",
-        met=ratio >= target,
-    )
+    cells = (f"{mine:,.0f}", f"{other:,.0f}", f"{ratio:.2f}")
+    return Row(what=what, cells=cells, target=f">= {target:g}", met=ratio >= target)
 
 
-def report(title: str, rows: Sequence[Row]) -> int:
+def report(title: str, heads: tuple[str, ...], rows: Sequence[Row]) -> int:
     """Print the table; returns the exit code: 1 if a target was missed."""
     verdicts = {True: "met", False: "MISSED", None: ""}
-    lines = [("", "ours", "reference", "ratio", "target", "")]
-    lines += [(row.what, row.ours, row.reference, row.ratio, row.target, verdicts[row.met]) for row in rows]
-    widths = [max(len(line[column]) for line in lines) for column in range(6)]
+    table = [("", *heads, "target", "")]
+    table += [(row.what, *row.cells, row.target, verdicts[row.met]) for row in rows]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     print(f"\n{title}")
-    for line in lines:
-        first, *rest = (cell.ljust(width) if not at else cell.rjust(width) for at, (cell, width) in _cells(line, widths))
-        print("  ".join([first, *rest]).rstrip())
+    for what, *cells in table:
+        padded = [cell.rjust(width) for cell, width in zip(cells, widths[1:], strict=True)]
+        print("  ".join([what.ljust(widths[0]), *padded]).rstrip())
     return 1 if any(row.met is False for row in rows) else 0
-
-
-def _cells(line: Sequence[str], widths: Sequence[int]) -> Iterator[tuple[int, tuple[str, int]]]:
-    return enumerate(zip(line, widths, strict=True))

@@ -17,9 +17,8 @@ from pathlib import Path
 
 import aiohttp
 from aiolimiter import AsyncLimiter
-from openai import APIError, AsyncOpenAI
-
 from bench import bodies
+from openai import APIError, AsyncOpenAI
 
 REFUSED = 429
 Send = Callable[[bytes], Awaitable[None]]
