@@ -30,7 +30,7 @@ _WRITER = {
     "cell_size_check": "ON",
     "mmap_size": "0",
     "temp_store": "MEMORY",
-    "cache_size": "-65536",
+    "cache_size": "-8192",
     "wal_autocheckpoint": "4000",
     "journal_size_limit": str(64 << 20),
     "fullfsync": "1",  # macOS: a plain fsync does not reach the disk there

@@ -298,11 +298,10 @@ class Store:
 
     def check_accounts(self, job_id: int) -> None:
         """Hold the tally against the tasks themselves. Raises AccountingError where they differ."""
-        task = schema.task
-        counted = select(task.c.state, func.count()).where(task.c.job_id == job_id, task.c.retired == 0)
         with self.transaction() as connection:
-            actual = {row[0]: row[1] for row in connection.execute(counted.group_by(task.c.state))}
-        tally = {str(state): count for state, count in self.counts(job_id).states.items() if count}
+            actual = _count(connection, job_id)
+        counts = self.counts(job_id)
+        tally = {state: counts[state] for state in TaskState}
         if actual != tally:
             raise AccountingError(f"{self.path}: the tasks say {actual}, the tally says {tally}; please report this")
 
@@ -364,12 +363,17 @@ class Store:
 
 def recount(connection: Connection, job_id: int) -> None:
     """Make the tally anew, a row for each state; for a new job, and after a verb that moves tasks by the thousand."""
-    task = schema.task
     connection.exec_driver_sql("DELETE FROM tally WHERE job_id = ?", (job_id,))
-    counted = select(task.c.state, func.count()).where(task.c.job_id == job_id, task.c.retired == 0)
-    actual = {row[0]: row[1] for row in connection.execute(counted.group_by(task.c.state))}
-    rows = [(job_id, state, actual.get(state, 0)) for state in TaskState]
+    rows = [(job_id, state, count) for state, count in _count(connection, job_id).items()]
     connection.exec_driver_sql("INSERT INTO tally VALUES (?, ?, ?)", rows)
+
+
+def _count(connection: Connection, job_id: int) -> dict[TaskState, int]:
+    """The current tasks in each state, in one pass; GROUP BY would sort a million rows in memory first."""
+    task = schema.task
+    counts = [func.count().filter(task.c.state == state) for state in TaskState]
+    row = connection.execute(select(*counts).where(task.c.job_id == job_id, task.c.retired == 0)).one()
+    return dict(zip(TaskState, row, strict=True))
 
 
 def read_counts(connection: Connection, job_id: int) -> Counts:
