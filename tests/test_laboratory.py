@@ -53,6 +53,13 @@ def test_a_stated_limit_that_no_reply_confirms_is_paced() -> None:
     assert 600 <= played.busiest(60.0) <= 600 * 1.02
 
 
+def test_stating_the_right_limit_makes_nothing_slower() -> None:
+    """Where replies confirm it, the whole of a full bucket is used, as without it."""
+    played = play(Rules(rpm=600), 1200, settings=LimitSettings(rpm=600))
+    assert played.efficiency >= 0.95
+    assert played.refused_share <= 0.005
+
+
 def test_both_windows_hold_at_once() -> None:
     """Where requests and tokens both bind, neither is passed and the slower one is used up."""
     played = play(Rules(rpm=600, tpm=50_000), 1200)

@@ -116,6 +116,7 @@ class Meter:
 
     def unpace(self) -> None:
         """Let the whole limit go at once: something better watches the window now."""
+        self._level += self.limit - self.capacity
         self._burst = None
 
     def level(self, now: float) -> float:
