@@ -30,13 +30,11 @@ BYTES_PER_MB = 1 << 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exit:
-    """How a process ended. ``peak_mb``: its largest resident set; ``cpu``: seconds of processor time."""
+    """What a process came to. ``peak_mb``: its largest resident set; ``out``: what it printed."""
 
     seconds: float
-    cpu: float
     peak_mb: float
     out: str
-    err: str
 
 
 COMPARED = ("ours", "reference", "ratio")
@@ -113,7 +111,7 @@ def finish(process: "subprocess.Popen[str]", started: float, *, folder: Path) ->
         sys.exit(f"{process.args!r} ended with {process.returncode}:\n{err}")
     unit = 1 if sys.platform == "darwin" else 1024  # bytes there, kilobytes elsewhere
     peak = usage.ru_maxrss * unit / BYTES_PER_MB
-    return Exit(seconds=seconds, cpu=usage.ru_utime + usage.ru_stime, peak_mb=peak, out=out, err=err)
+    return Exit(seconds=seconds, peak_mb=peak, out=out)
 
 
 def call(*command: str | Path) -> Exit:

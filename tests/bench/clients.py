@@ -1,11 +1,10 @@
 """The references: what people write or install instead, each sending a whole job file from a process of its own.
 
-    bare       aiohttp and N coroutines over one iterator: no store, no retries, no limits; what Python can do at most
-    sdk        the openai package as its README says: AsyncOpenAI and a semaphore
-    sdk-retry  the same with the retries it comes with (two, exponential backoff)
-    fixed      aiohttp paced by aiolimiter, told the right limit by hand; a 429 is sent again after a second
+    bare   aiohttp and N coroutines over one iterator: no store, no retries; about what Python can do at most. With
+           --limit it is paced by aiolimiter, told the right limit by hand, and sends a 429 again after a second
+    sdk    the openai package as its README says: AsyncOpenAI and a semaphore; --retries are its own, which back off
 
-None of them keeps an answer: that is the lead they are given.
+Neither keeps an answer: that is the lead they are given.
 """
 
 import argparse
