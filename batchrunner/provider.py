@@ -4,7 +4,6 @@ A provider is a TOML file in ``providers/``; adding one is adding a file. A key 
 command, never from a command line, and is bound to the endpoint it was given for.
 """
 
-import os
 import stat
 import subprocess
 import tomllib
@@ -79,10 +78,10 @@ def resolve_endpoint(
     Endpoint(base_url=url)  # a URL that makes no sense is told before a key is missed
     variables = (KEY_VARIABLE, *(known.key_variables if known else ()))
     key, came_from = find_key(source, variables, environ)
-    if key is None and urlsplit(url).hostname not in LOOPBACK:
+    if key is None and urlsplit(url).scheme == "https" and urlsplit(url).hostname not in LOOPBACK:
         raise ConfigError(
-            f"no key for {url}: tried {', '.join(variables)}. Set one of them, or say where it is: "
-            "--key-env NAME, --key-file FILE or --key-cmd COMMAND"
+            f"no key for {url}: tried {', '.join(variables)}. Set one of them (here or in a file .env), or say where "
+            "it is: --key-env NAME, --key-file FILE or --key-cmd COMMAND"
         )
     return Endpoint(base_url=url, key=key, key_source=came_from, proxy=proxy, ca_file=ca_file)
 
@@ -90,17 +89,24 @@ def resolve_endpoint(
 def find_key(source: KeySource, variables: tuple[str, ...], environ: Mapping[str, str]) -> tuple[Secret | None, str]:
     """The key, and in words where it came from; None where nothing holds one. Raises ConfigError."""
     if source.file is not None:
-        return Secret(_read_key(source.file)), f"file {source.file}"
+        return _secret(_read_key(source.file), f"--key-file {source.file}"), f"file {source.file}"
     if source.command is not None:
-        return Secret(_ask(source.command)), "--key-cmd"
+        return _secret(_ask(source.command), "--key-cmd"), "--key-cmd"
     if source.variable is not None:
         if not environ.get(source.variable):
             raise ConfigError(f"--key-env {source.variable}: the variable is not set")
-        return Secret(environ[source.variable]), source.variable
+        return _secret(environ[source.variable], source.variable), source.variable
     for name in variables:
         if environ.get(name):
-            return Secret(environ[name]), name
+            return _secret(environ[name], name), name
     return None, "no key"
+
+
+def _secret(value: str, came_from: str) -> Secret:
+    try:
+        return Secret(value)
+    except ConfigError as error:
+        raise ConfigError(f"{came_from}: {error}") from None
 
 
 def _read_key(path: Path) -> str:
@@ -108,18 +114,28 @@ def _read_key(path: Path) -> str:
         mode = path.stat().st_mode
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"--key-file {path}: can't be read ({error})") from error
+        reason = error.strerror if isinstance(error, OSError) else "it is no text"
+        raise ConfigError(f"--key-file {path}: can't be read ({reason})") from None
     if stat.S_IMODE(mode) & 0o077:
         raise ConfigError(f"--key-file {path}: others can read it; run: chmod 600 {path}")
     return text
 
 
 def _ask(command: str) -> str:
-    """The first line a command prints, such as ``pass show glm``."""
+    """The first line a command prints, such as ``pass show glm``. What it says on standard error is for the user."""
     try:
         done = subprocess.run(  # noqa: S602  (the user's own command, from the user's own command line)
-            command, shell=True, capture_output=True, text=True, timeout=COMMAND_TIMEOUT, check=True, env=os.environ
+            command,
+            shell=True,
+            stdin=subprocess.DEVNULL,  # ours may be the job file
+            stdout=subprocess.PIPE,
+            timeout=COMMAND_TIMEOUT,
+            check=True,
         )
-    except (OSError, subprocess.SubprocessError) as error:
-        raise ConfigError(f"--key-cmd: the command did not give a key ({type(error).__name__})") from error
-    return done.stdout.partition("\n")[0]
+        return done.stdout.partition(b"\n")[0].decode()
+    except subprocess.CalledProcessError as error:
+        raise ConfigError(f"--key-cmd: the command failed with exit code {error.returncode}") from None
+    except subprocess.TimeoutExpired:
+        raise ConfigError(f"--key-cmd: the command gave no key in {COMMAND_TIMEOUT:g} seconds") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"--key-cmd: the command did not give a key ({type(error).__name__})") from None

@@ -3,7 +3,6 @@
 import csv
 import gzip
 import json
-import os
 import re
 import signal
 import stat
@@ -14,44 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from terminal import Terminal, batch
 
 import batchrunner as br
 
 KEY = "sk-canary-4711"
 PROMPT = "Answer with one of: good, bad. {{ text }}"
-
-
-class Terminal:
-    """Runs commands in a folder of its own, with an empty home and an environment without ours."""
-
-    def __init__(self, folder: Path, server: br.Simulator) -> None:
-        self.folder, self.server = folder, server
-        self.environment = {"PATH": os.environ["PATH"], "HOME": str(folder / "home")}
-        self.environment |= {name: value for name, value in os.environ.items() if name.startswith("COVERAGE")}
-
-    def __call__(
-        self, *words: str, stdin: bytes | None = None, **environment: str
-    ) -> "subprocess.CompletedProcess[str]":
-        done = subprocess.run(
-            [sys.executable, "-m", "batchrunner", *words],
-            cwd=self.folder,
-            env=self.environment | environment,
-            input=stdin,
-            capture_output=True,
-            timeout=60,
-            check=False,
-        )
-        return subprocess.CompletedProcess(words, done.returncode, done.stdout.decode(), done.stderr.decode())
-
-    def run(self, *words: str, stdin: bytes | None = None, **environment: str) -> "subprocess.CompletedProcess[str]":
-        return self("run", *words, "--base-url", self.server.base_url, stdin=stdin, **environment)
-
-    def write(self, name: str, text: str) -> str:
-        (self.folder / name).write_text(text, encoding="utf-8")
-        return name
-
-    def lines(self, name: str) -> list[dict[str, object]]:
-        return [json.loads(line) for line in (self.folder / name).read_text(encoding="utf-8").splitlines()]
 
 
 @pytest.fixture
@@ -63,14 +30,6 @@ def server() -> Iterator[br.Simulator]:
 @pytest.fixture
 def terminal(tmp_path: Path, server: br.Simulator) -> Terminal:
     return Terminal(tmp_path, server)
-
-
-def batch(*texts: str) -> str:
-    return "".join(
-        json.dumps({"custom_id": f"t{n}", "body": {"model": "m", "messages": [{"role": "user", "content": text}]}})
-        + "\n"
-        for n, text in enumerate(texts)
-    )
 
 
 def test_a_batch_file_in_and_every_answer_out(terminal: Terminal) -> None:
@@ -279,7 +238,7 @@ def test_doctor_checks_before_the_night(terminal: Terminal) -> None:
     done = terminal("doctor", "--base-url", terminal.server.base_url, "-m", "m", "--config")
     assert done.returncode == 0, done.stdout
     assert "m answered in" in done.stdout
-    assert "commandline" in done.stdout
+    assert "command line" in done.stdout
     done = terminal("doctor")
     assert (done.returncode, "BAD" in done.stdout) == (1, True)
 

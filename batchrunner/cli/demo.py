@@ -6,6 +6,7 @@ from typing import Any, Literal
 import rich_click as click
 
 from batchrunner.cli.options import talk_options
+from batchrunner.errors import ConfigError
 
 RPM, TPM, CONCURRENCY = 240, 40_000, 16
 JOB = "glosses.jsonl"
@@ -17,16 +18,20 @@ JOB = "glosses.jsonl"
 @talk_options
 def demo(db: str, job_file: str | None, **given: Any) -> int:
     """Classify 300 dictionary glosses, against a simulator on this machine. Nothing leaves it, nothing costs."""
-    from batchrunner.cli.perform import Talk, Wanted, perform
-    from batchrunner.cli.run import open_display
+    from batchrunner.cli.outputs import Wanted, check
+    from batchrunner.cli.perform import Talk, perform
+    from batchrunner.cli.run import open_display, talk_of
     from batchrunner.config import Endpoint
     from batchrunner.runner import RunOptions
     from batchrunner.simulator.server import Simulator
 
     database = Path(db)
-    for suffix in ("", "-wal", "-shm"):
-        database.with_name(database.name + suffix).unlink(missing_ok=True)
     path = jobs() / JOB if job_file is None else Path(job_file)
+    results = str(database.with_suffix(".results.jsonl"))
+    make_way(database)
+    wanted = Wanted(paths=(results,))
+    check(wanted, database, {"the job file": str(path)})
+    given = talk_of(given)
     with Simulator(rpm=RPM, tpm=TPM, concurrency=CONCURRENCY, latency="uniform:0.2:0.6") as server:
         if not given["quiet"]:
             click.echo(
@@ -45,7 +50,6 @@ def demo(db: str, job_file: str | None, **given: Any) -> int:
             header="no key needed",
             resume="batchrunner demo",
         )
-        wanted = Wanted(paths=(str(database.with_suffix(".results.jsonl")),), force=True)
         code = perform(options, wanted, talk, decide=_redo)
         score = server.score()
     if not given["quiet"]:
@@ -56,6 +60,21 @@ def demo(db: str, job_file: str | None, **given: Any) -> int:
         )
         click.echo(f"  look     batchrunner show gloss-animal-001 {database}", err=True)
     return code
+
+
+def make_way(database: Path) -> None:
+    """Remove an earlier demo's database. Raises ConfigError for one that holds anything else."""
+    if not database.exists():
+        return
+    from batchrunner.db.lock import OwnerLock
+    from batchrunner.db.reader import Reader
+
+    with Reader(database) as reader:
+        if not all(Path(job.source).parent == jobs().resolve() for job in reader.jobs()):
+            raise ConfigError(f"{database} is no demo's, and would be removed; name another with --db")
+    with OwnerLock(database, started_at=""):
+        for suffix in ("", "-wal", "-shm"):
+            database.with_name(database.name + suffix).unlink(missing_ok=True)
 
 
 def _redo(_: object) -> Literal["redo"]:

@@ -5,12 +5,17 @@ import sqlite3
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import rich_click as click
+from click.core import ParameterSource
 
 from batchrunner.cli.options import provider_options
+from batchrunner.cli.settings import Said, option_name
 from batchrunner.errors import BatchRunnerError
+
+if TYPE_CHECKING:
+    from batchrunner.config import Endpoint
 
 SAFE_SQLITE = (3, 51, 3)  # from here on, and in some backports, two writers at once are harmless
 ROOM = 1 << 30  # bytes of free disk below which to warn
@@ -19,18 +24,28 @@ ROOM = 1 << 30  # bytes of free disk below which to warn
 @click.command()
 @provider_options
 @click.option(
-    "-m", "--model", envvar="BATCHRUNNER_MODEL", help="Ask this model one tiny question (it costs a few tokens)."
+    "-m",
+    "--model",
+    envvar="BATCHRUNNER_MODEL",
+    metavar="NAME",
+    help="Ask this model one tiny question (it costs a few tokens).",
 )
-@click.option("--config", "show_config", is_flag=True, help="Each setting, and where it comes from.")
+@click.option("--config", "show_config", is_flag=True, help="Each setting of a run, and where it comes from.")
 @click.pass_context
 def doctor(context: click.RichContext, /, *, show_config: bool, **given: Any) -> int:
-    """Check the key, the endpoint, SQLite and the disk; with -m, ask one tiny question."""
+    """Check the key, the endpoint, SQLite and the disk; with -m, ask one tiny question.
+
+    Exit code 0 if all is well, else 1.
+    """
+    from batchrunner.cli.memory import settle
+
+    given = settle(context, given, {}).given
     bad = 0
     for good, sentence in (*_machine(Path.cwd()), *_provider(given)):
         click.echo(f"  {'ok' if good else 'BAD':4} {sentence}")
         bad += not good
     if show_config:
-        for line in _settings(context, given):
+        for line in _settings(context):
             click.echo(line)
     return 1 if bad else 0
 
@@ -53,12 +68,12 @@ def _provider(given: dict[str, Any]) -> Iterator[tuple[bool, str]]:
     except BatchRunnerError as error:
         yield False, str(error)
         return
-    yield True, f"endpoint {endpoint.base_url}, key: {endpoint.key_source}"
+    yield True, f"endpoint {endpoint.base_url}, {'no key' if endpoint.key is None else f'key {endpoint.key_source}'}"
     if given["model"]:
         yield _ask(endpoint, given["model"])
 
 
-def _ask(endpoint: Any, model: str) -> tuple[bool, str]:
+def _ask(endpoint: "Endpoint", model: str) -> tuple[bool, str]:
     """One real request, as a run would send it."""
     import json
     import time
@@ -96,8 +111,37 @@ def _ask(endpoint: Any, model: str) -> tuple[bool, str]:
     return False, f"{model}: {outcome.kind}: {clean(outcome.message)}"
 
 
-def _settings(context: click.RichContext, given: dict[str, Any]) -> Iterator[str]:
-    for name, value in given.items():
-        source = context.get_parameter_source(name)
-        origin = "default" if source is None else source.name.lower().replace("_", " ")
-        yield f"  {name:12} {value!s:40} {origin}"
+def _settings(context: click.RichContext) -> Iterator[str]:
+    """All that a run would be told, as if the options of this command were its own."""
+    from batchrunner.cli.run import run
+
+    root = context.find_root()
+    with click.RichContext(run, info_name="run", parent=root) as running:
+        run.parse_args(running, [])
+        for option in run.params:
+            if not isinstance(option, click.Option) or option.name is None:
+                continue
+            asked = context if context.get_parameter_source(option.name) is ParameterSource.COMMANDLINE else running
+            origin = _origin(asked, option, root.obj)
+            yield f"  {option_name(option):16} {_shown(option.name, asked.params[option.name]):40} {origin}".rstrip()
+
+
+def _origin(context: click.Context, option: click.Option, said: Said) -> str:
+    """In words: the command line, the variable (and whether .env has it), the file; nothing for a default."""
+    match context.get_parameter_source(option.name or ""):
+        case ParameterSource.COMMANDLINE:
+            return "command line"
+        case ParameterSource.ENVIRONMENT:
+            return f"{option.envvar}{' (.env)' if option.envvar in said.dotenv else ''}"
+        case ParameterSource.DEFAULT_MAP:
+            return str(said.files.origins[option_name(option).lstrip("-").replace("-", "_")])
+        case _:
+            return ""
+
+
+def _shown(name: str, value: Any) -> str:
+    if value is None or value in ((), ""):
+        return "-"
+    if isinstance(value, tuple):
+        return ", ".join(map(str, value))
+    return f"***@{value.rpartition('@')[2]}" if name == "proxy" and "@" in value else str(value)

@@ -15,11 +15,13 @@ from batchrunner.exits import ExitCode
 @db_option
 @input_options
 @talk_options
-def load(job: str, db: str | None, **given: Any) -> int:
+@click.pass_context
+def load(context: click.RichContext, /, job: str, db: str | None, **given: Any) -> int:
     """Load JOB (or standard input, as -) into its database; send nothing."""
     import time
 
-    from batchrunner.cli.place import database_of
+    from batchrunner.cli.memory import earlier_settings, settle
+    from batchrunner.cli.place import check_job, database_of
     from batchrunner.cli.run import decide_on_terminal, read_options
     from batchrunner.db.lock import OwnerLock
     from batchrunner.db.store import Store
@@ -27,6 +29,9 @@ def load(job: str, db: str | None, **given: Any) -> int:
     from batchrunner.report.numbers import instant
 
     database: Path = database_of(job, db)
+    job, earlier = earlier_settings(job, database, named=db is not None)
+    check_job(job)
+    told = settle(context, given, earlier)
     now = time.time()
     with OwnerLock(database, started_at=instant(now)):
         store = Store(database)
@@ -34,14 +39,15 @@ def load(job: str, db: str | None, **given: Any) -> int:
             loaded = load_job(
                 store,
                 job,
-                read_options(given),
+                read_options(told.given),
                 decide=decide_on_terminal(job, given["changed"]),
-                on_bad_line=given["on_bad_line"],
+                on_bad_line=told.given["on_bad_line"],
                 stdin=sys.stdin.buffer,
+                settings=told.kept,
                 now=now,
             )
         finally:
             store.close()
     if not given["quiet"]:
         click.echo(f"{database}: {loaded.sentence}", err=True)
-    return ExitCode.SOME_FAILED if loaded.rejected else ExitCode.OK
+    return ExitCode.SOME_FAILED if loaded.rejected and not given["exit_zero"] else ExitCode.OK

@@ -25,10 +25,12 @@ def status(job: str | None, db: str | None, *, as_json: bool) -> int:
     """Where a job stands, and what its last run did."""
     from batchrunner.db.lock import is_owned
     from batchrunner.report.status import Status, status_json, status_text
+    from batchrunner.report.terminal import can_show
 
     now = time.time()
     with open_reader(job, db) as reader:
         alive = is_owned(reader.path)
+        newest_job(reader)
         for seen in reader.jobs():
             runs = reader.runs(seen.id)
             standing = Status(
@@ -41,14 +43,15 @@ def status(job: str | None, db: str | None, *, as_json: bool) -> int:
             if as_json:
                 click.echo(json.dumps(status_json(standing, now), ensure_ascii=False))
             else:
-                click.echo(status_text(standing, now, shutil.get_terminal_size().columns))
+                columns = shutil.get_terminal_size().columns
+                click.echo(status_text(standing, now, columns, ascii_only=not can_show(sys.stdout)))
     return 0
 
 
 @click.command()
 @job_argument
 @db_option
-@click.option("--class", "error_class", metavar="NAME", help="Only this class.")
+@click.option("--class", "error_class", metavar="NAME", help="Only this class, such as content_filter.")
 @click.option("--ids", is_flag=True, help="The custom_ids, one a line.")
 @json_option
 def errors(job: str | None, db: str | None, error_class: str | None, *, ids: bool, as_json: bool) -> int:
@@ -57,7 +60,7 @@ def errors(job: str | None, db: str | None, error_class: str | None, *, ids: boo
     from batchrunner.report.summary import error_table
 
     with open_reader(job, db) as reader:
-        seen = only_job(reader)
+        seen = chosen_job(reader, job)
         groups = tuple(g for g in reader.errors_by_class(seen.id) if error_class in (None, g.error_class))
         if ids:
             for record in reader.records(seen.id, states=[_failed()]):
@@ -90,14 +93,15 @@ def errors(job: str | None, db: str | None, error_class: str | None, *, ids: boo
 def show(key: str, job: str | None, db: str | None) -> int:
     """One task: its request, every attempt, its answer. ID is a custom_id or a task number."""
     from batchrunner.report.story import show_text
+    from batchrunner.report.terminal import can_show
 
     with open_reader(job, db) as reader:
-        story = reader.task(key)
+        story = reader.task(key, job_id=None if job is None else chosen_job(reader, job).id)
         if story is None:
             raise ConfigError(
                 f"{reader.path}: no task {key!r}; ids are listed by: batchrunner errors --ids, or in the view tasks"
             )
-        click.echo(show_text(story, ascii_only=not _unicode()))
+        click.echo(show_text(story, ascii_only=not can_show(sys.stdout)))
     return 0
 
 
@@ -106,10 +110,23 @@ def open_reader(job: str | None, db: str | None) -> "Reader":
     from batchrunner.cli.place import existing_database
     from batchrunner.db.reader import Reader
 
-    return Reader(existing_database(job, db, folder=Path.cwd()))
+    return Reader(existing_database(job, db, folder=Path()))
 
 
-def only_job(reader: "Reader") -> "Job":
+def chosen_job(reader: "Reader", job: str | None) -> "Job":
+    """The job of the file *job*; the newest where *job* is the database itself. Raises ConfigError."""
+    from batchrunner.cli.place import SUFFIX, source_of
+
+    if job is None or Path(job).suffix == SUFFIX:
+        return newest_job(reader)
+    for seen in reader.jobs():
+        if seen.source == source_of(job):
+            return seen
+    names = ", ".join(seen.name for seen in reader.jobs())
+    raise ConfigError(f"{reader.path}: {job} was not loaded into it; it holds {names or 'nothing yet'}")
+
+
+def newest_job(reader: "Reader") -> "Job":
     """The newest job of a database. Raises ConfigError if there is none."""
     jobs = reader.jobs()
     if not jobs:
@@ -121,7 +138,3 @@ def _failed() -> Any:
     from batchrunner.task import TaskState
 
     return TaskState.FAILED
-
-
-def _unicode() -> bool:
-    return (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"

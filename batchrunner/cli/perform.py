@@ -1,18 +1,16 @@
 """One run as the command line shows it: progress while it lasts, then the results and the summary."""
 
 import gc
-import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, BinaryIO
 
 import rich_click as click
 
+from batchrunner.cli.outputs import Wanted, check_columns, export
 from batchrunner.coordinator import Standing
 from batchrunner.db.reader import Reader
 from batchrunner.exits import ExitCode
-from batchrunner.jobfile.results import Layout, form_of, write_results
 from batchrunner.loader import Decide
 from batchrunner.record import Output, Run
 from batchrunner.report.hints import hint
@@ -26,19 +24,6 @@ ENDED = (ExitCode.OK, ExitCode.SOME_FAILED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
-    """The result files asked for."""
-
-    paths: tuple[str, ...] = ()
-    errors: str | None = None
-    layout: Literal["openai", "flat"] | None = None
-    extras: bool = False
-    prefix: str = ""
-    for_excel: bool = False
-    force: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Talk:
     """How to speak: the display, and how much of it."""
 
@@ -49,16 +34,15 @@ class Talk:
     label: str = ""
     header: str = ""
     resume: str = ""
+    changes: str = ""
     exit_zero: bool = False
 
 
 def perform(
     options: RunOptions, wanted: Wanted, talk: Talk, *, decide: Decide, stdin: BinaryIO | None = None
 ) -> ExitCode:
-    """Run, write the results, say how it went; returns the exit code."""
+    """Run, write the results, say how it went; returns the exit code. *wanted* was checked."""
     gc.set_threshold(20_000, 20, 100)  # a run makes many small objects that live for one request; a tenth less CPU
-    for path in wanted.paths:
-        form_of(path, wanted.layout)  # a bad suffix is told before the money is spent, not after
     say = _silent if talk.quiet else talk.display.say
     teller = _Teller(talk, options)
     try:
@@ -71,17 +55,20 @@ def perform(
             on_drain=lambda count: say(_drain_sentence(count, options.run.grace)),
         ) as runner:
             loaded = runner.prepare()
+            check_columns(wanted, loaded.job_id, options.database)
             say(f"{talk.header} · state {options.database}")
+            if talk.changes:
+                say(f"told otherwise than before: {talk.changes}")
             say(loaded.sentence)
             if (sentence := _resuming(runner)) is not None:
                 say(sentence)
             if runner.resent:
-                say(f"{runner.resent} requests were in flight when the last run died; they may have been charged")
+                say(f"{_requests(runner.resent)} in flight when the last run died, and possibly charged; sent again")
             teller.run = runner.run_id
             ended = runner.run()
     finally:
         talk.display.close()
-    outputs = _write(options, wanted, ended) if ended.exit_code in ENDED else ()
+    outputs = export(wanted, ended.job_id, options.database) if ended.exit_code in ENDED else ()
     summary = _summary(options, talk, ended, outputs)
     if talk.as_json:
         talk.display.event(summary_event(summary))
@@ -143,44 +130,6 @@ class _Teller:
         )
 
 
-def export(
-    path: str,
-    job_id: int,
-    database: Path,
-    wanted: Wanted,
-    *,
-    only: Collection[TaskState] | None = None,
-    partial: bool = False,
-) -> tuple[Output, ...]:
-    """Write one result file from the database."""
-    with Reader(database) as reader:
-        form = form_of(path, wanted.layout)
-        layout = Layout(
-            form=form,
-            columns=reader.columns(job_id),
-            prefix=wanted.prefix,
-            extras=wanted.extras,
-            for_excel=wanted.for_excel,
-        )
-        return write_results(
-            reader.records(job_id),
-            path,
-            layout,
-            only=only,
-            partial=partial,
-            errors=wanted.errors,
-            force=wanted.force,
-            stdout=sys.stdout.buffer,
-        )
-
-
-def _write(options: RunOptions, wanted: Wanted, ended: Ended) -> tuple[Output, ...]:
-    written: list[Output] = []
-    for path in wanted.paths:
-        written += export(path, ended.job_id, options.database, wanted)
-    return tuple(written)
-
-
 def _silent(_: str) -> None:
     """For --quiet."""
 
@@ -196,10 +145,13 @@ def _resuming(runner: Runner) -> str | None:
 
 
 def _drain_sentence(count: int, grace: float) -> str:
-    return (
-        f"Stopping: {count} requests in flight, at most {grace:g}s more. "
-        "Ctrl-C again to abandon them (they may be billed)."
-    )
+    if not count:
+        return "Stopping: nothing is in flight."
+    return f"Stopping: {_requests(count)} in flight, at most {grace:g}s more. Ctrl-C again to abandon (maybe billed)."
+
+
+def _requests(count: int) -> str:
+    return "1 request" if count == 1 else f"{count:,} requests"
 
 
 def _start_event(runner: Runner, options: RunOptions) -> dict[str, Any]:

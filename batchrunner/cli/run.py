@@ -1,15 +1,16 @@
 """``batchrunner run``: load what is new, send what is pending, write the results; the same command again goes on."""
 
 import json
+import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import rich_click as click
-from click.core import ParameterSource
 
 from batchrunner.cli.options import (
+    SETTINGS,
     db_option,
     input_options,
     job_argument,
@@ -19,6 +20,7 @@ from batchrunner.cli.options import (
     stop_options,
     talk_options,
 )
+from batchrunner.cli.place import STDIN
 from batchrunner.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -28,17 +30,8 @@ if TYPE_CHECKING:
     from batchrunner.report.terminal import Display
     from batchrunner.runner import RunOptions
 
-# what the first run was told is kept with the job, so that "batchrunner run JOB" alone goes on
-REMEMBERED = (
-    *("model", "prompt", "template", "system", "params", "id_column", "input_format", "on_bad_line"),
-    *("provider", "base_url", "key_env", "key_file", "key_cmd", "proxy", "ca_file"),
-    *("rpm", "tpm", "concurrency", "headroom", "timeout", "attempts"),
-    *("outputs", "errors_file", "layout", "extras", "prefix", "for_excel"),
-)
-FILES = ("template", "key_file", "ca_file", "errors_file")  # kept as absolute paths, so that any folder will do
 
-
-@click.command()
+@click.command(epilog=SETTINGS)
 @job_argument
 @db_option
 @input_options
@@ -49,40 +42,42 @@ FILES = ("template", "key_file", "ca_file", "errors_file")  # kept as absolute p
 @talk_options
 @click.pass_context
 def run(context: click.RichContext, /, job: str | None, db: str | None, **given: Any) -> int:
-    """Run JOB: load what is new, send what is pending, write the results.
+    """Load what is new in JOB, send what is pending, write the results.
 
     JOB is a file of requests (JSONL), prompts (JSONL, text), or rows (CSV, TSV, JSONL, with --prompt); - reads
-    standard input. Its state is a database beside it. The same command again goes on where the last one stopped;
-    nothing that was answered is asked again.
+    standard input. Its state is a database beside it. The same command again goes on where the last one stopped:
+    nothing that was answered is asked again, and the options need not be repeated.
     """
+    job = job or db
     if job is None:
-        click.echo(context.get_help())
-        return 2
-    from batchrunner.cli.perform import Talk, Wanted, perform
-    from batchrunner.cli.place import database_of
+        raise click.UsageError("name a job file or its database: batchrunner run JOB", context)
+    from batchrunner.cli.memory import earlier_settings, settle
+    from batchrunner.cli.outputs import check, wanted_of
+    from batchrunner.cli.perform import Talk, perform
+    from batchrunner.cli.place import check_job, database_of
     from batchrunner.cli.settings import environment
 
     database = database_of(job, db)
-    job, given = _recall(context, job, database, given, named=db is not None)
-    options = run_options(job, database, given, environment())
-    outputs = tuple(given["outputs"]) or (str(database.with_suffix(".results.jsonl")),)
-    wanted = Wanted(
-        paths=outputs,
-        errors=given["errors_file"],
-        layout=given["layout"],
-        extras=given["extras"],
-        prefix=given["prefix"],
-        for_excel=given["for_excel"],
-        force=given["force"],
-    )
+    job, earlier = earlier_settings(job, database, named=db is not None)
+    check_job(job)
+    told = settle(context, given, earlier)
+    given = told.given
+    talks = talk_of(given)
+    options = run_options(job, database, given, environment(), settings=told.kept)
+    wanted = wanted_of(given, given["outputs"] or (str(database.with_suffix(".results.jsonl")),))
+    inputs = {"the job file": job, "the template": given["template"], "the key file": given["key_file"]}
+    check(wanted, database, inputs)
+    if talks["as_json"] and STDIN in wanted.paths:
+        raise ConfigError("--json and -o - both need standard output; name a file for the results")
     talk = Talk(
-        display=open_display(given),
-        as_json=given["as_json"],
-        quiet=given["quiet"],
-        ascii_only=given["ascii_only"],
+        display=open_display(talks),
+        as_json=talks["as_json"],
+        quiet=talks["quiet"],
+        ascii_only=talks["ascii_only"],
         label=f"{given['model'] or 'model of each line'} @ {options.endpoint.host}",
-        header=_header(options.endpoint, context.obj),
-        resume=f"batchrunner run {_quoted(job)}" + ("" if db is None else f" --db {_quoted(db)}"),
+        header=_header(options.endpoint, context.obj.dotenv),
+        resume=f"batchrunner run {shlex.quote(job)}" + ("" if db is None else f" --db {shlex.quote(db)}"),
+        changes=told.changes,
         exit_zero=given["exit_zero"],
     )
     decide = decide_on_terminal(job, given["changed"])
@@ -104,7 +99,9 @@ def read_options(given: Mapping[str, Any]) -> "ReadOptions":
     )
 
 
-def run_options(job: str, database: Path, given: Mapping[str, Any], environ: Mapping[str, str]) -> "RunOptions":
+def run_options(
+    job: str, database: Path, given: Mapping[str, Any], environ: Mapping[str, str], *, settings: str
+) -> "RunOptions":
     """All of a run's options as values. Raises ConfigError."""
     from batchrunner.config import CONCURRENCY, LimitSettings, RetrySettings, RunSettings
     from batchrunner.runner import RunOptions
@@ -131,7 +128,7 @@ def run_options(job: str, database: Path, given: Mapping[str, Any], environ: Map
             learned=not given["no_learned"],
         ),
         on_bad_line=given["on_bad_line"],
-        settings=_remember(given),
+        settings=settings,
     )
 
 
@@ -149,6 +146,14 @@ def endpoint_of(given: Mapping[str, Any], environ: Mapping[str, str]) -> "Endpoi
         proxy=given["proxy"],
         ca_file=given["ca_file"],
     )
+
+
+def talk_of(given: Mapping[str, Any]) -> dict[str, Any]:
+    """How to speak: --progress json is --json, and a stream that knows no more than ASCII gets no more."""
+    from batchrunner.report.terminal import can_show
+
+    as_json = given["as_json"] or given["progress"] == "json"
+    return {**given, "as_json": as_json, "ascii_only": given["ascii_only"] or not can_show(sys.stderr)}
 
 
 def open_display(given: Mapping[str, Any]) -> "Display":
@@ -185,43 +190,8 @@ def decide_on_terminal(job: str, changed: str) -> "Decide":
     return decide
 
 
-def _recall(
-    context: click.RichContext, job: str, database: Path, given: dict[str, Any], *, named: bool
-) -> tuple[str, dict[str, Any]]:
-    """The job file, and the options completed with what the job's first run was told. What is given now wins."""
-    from batchrunner.cli.place import SUFFIX, check_name
-
-    if not database.is_file():
-        if Path(job).suffix == SUFFIX:
-            raise ConfigError(f"{job}: there is no such database; give the job file first: batchrunner run FILE.jsonl")
-        return job, given
-    from batchrunner.db.reader import Reader
-
-    with Reader(database) as reader:
-        jobs = reader.jobs()
-    check_name(job, database, tuple(seen.source for seen in jobs), named=named or job == str(database))
-    source = None if job == str(database) else str(Path(job).resolve()) if job != "-" else job
-    mine = [seen for seen in jobs if source is None or seen.source == source]
-    if not mine:
-        return job, given
-    stored = json.loads(mine[-1].settings)
-    for name, value in stored.items():
-        if name in given and context.get_parameter_source(name) is ParameterSource.DEFAULT:
-            given[name] = value
-    return (mine[-1].source if source is None else job), given
-
-
-def _remember(given: Mapping[str, Any]) -> str:
-    """The options worth keeping, as JSON; never a key, only where it is found."""
-    kept = {name: given[name] for name in REMEMBERED if given.get(name)}
-    for name in FILES:
-        if name in kept:
-            kept[name] = str(Path(kept[name]).resolve())
-    return json.dumps(kept, ensure_ascii=False)
-
-
-def _header(endpoint: "Endpoint", dotenv: Path | None) -> str:
-    where = f" ({dotenv.name})" if dotenv is not None and endpoint.key is not None else ""
+def _header(endpoint: "Endpoint", from_dotenv: Collection[str]) -> str:
+    where = " (.env)" if endpoint.key_source in from_dotenv else ""
     key = f"key {endpoint.key_source}{where}" if endpoint.key is not None else "no key"
     return f"{key} · {endpoint.base_url}"
 
@@ -235,9 +205,3 @@ def _parameter(text: str) -> tuple[str, Any]:
         return name, json.loads(value)
     except ValueError:
         return name, value
-
-
-def _quoted(text: str) -> str:
-    import shlex
-
-    return shlex.quote(text)

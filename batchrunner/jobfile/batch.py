@@ -8,6 +8,7 @@ from batchrunner.jobfile.bodies import (
     check_id,
     check_model,
     check_sensitive,
+    check_whole,
     endpoint_of,
     made_id,
     merge,
@@ -55,6 +56,7 @@ class BatchLines:
         custom_id, url = match.groups()
         endpoint = endpoint_of(url.decode())
         model = check_model(body.get("model") if self._model is None else self._model)
+        check_whole(body, self._settings)
         text = content.decode()
         if self._settings:
             text = merge(text, body, self._settings)
@@ -76,6 +78,7 @@ class BatchLines:
         custom_id = value.pop("custom_id", _MISSING)
         custom_id = made_id(line) if custom_id is _MISSING else check_id(custom_id)
         model = check_model(body.get("model") if self._model is None else self._model)
+        check_whole(body, self._settings)
         if value:
             check_sensitive(value)
         parts = members(raw)
@@ -106,6 +109,7 @@ class BareBodies:
         check_sensitive(value)
         endpoint = _endpoint(value)
         model = check_model(value.get("model") if self._model is None else self._model)
+        check_whole(value, self._settings)
         text = raw.decode().strip(WHITESPACE)
         custom_id = made_id(line)
         name = next((name for name in ("custom_id", "id") if name in value), None)

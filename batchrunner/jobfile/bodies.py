@@ -16,6 +16,7 @@ ENDPOINTS = (CHAT, "completions", "embeddings", "rerank", "responses", "moderati
 ID_CAP = 512  # bytes
 ID_CAP_SURE = ID_CAP // 4  # characters that stay below it, whatever they are
 NO_MODEL = "no model: give -m/--model or a model in the body"
+NO_STREAM = '"stream" is not supported yet, answers are kept whole; leave it out'
 SENSITIVE = {
     "api_key": "a key does not belong in a job file, it would be stored; give it by environment or key file",
     "authorization": "a key does not belong in a job file, it would be stored; give it by environment or key file",
@@ -92,6 +93,12 @@ def check_model(model: Any) -> str:
     if not model.strip() or not model.isprintable():
         raise Refused('"model" is empty or unprintable; name a model')
     return model
+
+
+def check_whole(body: Mapping[str, Any], settings: Mapping[str, str]) -> None:
+    """Refuse a body that wants its answer in pieces, unless *settings* will change that."""
+    if body.get("stream") and "stream" not in settings:
+        raise Refused(NO_STREAM)
 
 
 def check_sensitive(names: Mapping[str, Any]) -> None:

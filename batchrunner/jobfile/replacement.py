@@ -27,7 +27,7 @@ class Replacement:
     def __init__(self, path: str, *, force: bool = False) -> None:
         self.name = path
         self._path = Path(os.path.realpath(path))  # a symbolic link stays one
-        _check(self.name, self._path, force=force)
+        check_place(path, force=force)
         self.stream: BinaryIO
         self._beside: Path
 
@@ -68,7 +68,9 @@ class Replacement:
     def clear(self) -> None:
         """There is nothing to write: an earlier export of ours must not stay and mislead."""
         self.drop()
-        self._path.unlink(missing_ok=True)
+        if not self._path.exists() or not is_ours(self._path):
+            return
+        self._path.unlink()
         _sync_folder(self._path.parent)
 
     def _put_in_place(self) -> None:
@@ -88,7 +90,9 @@ def is_ours(path: Path) -> bool:
     return not head or head.startswith(f'{{"id":"{ID_START}'.encode()) or STATUS.encode() in head
 
 
-def _check(name: str, path: Path, *, force: bool) -> None:
+def check_place(name: str, *, force: bool) -> None:
+    """Raises ConfigError where a file called *name* can't be put in place, or must not be."""
+    path = Path(os.path.realpath(name))
     if not path.parent.is_dir():
         raise ConfigError(f"{name}: there is no folder {path.parent}; make it first")
     if not path.exists():

@@ -5,6 +5,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import chain, islice
+from os.path import realpath
 from pathlib import PurePath
 from typing import BinaryIO, Literal
 
@@ -84,15 +85,12 @@ def write_results(
 ) -> tuple[Output, ...]:
     """Write *records* to *path* (``-`` = the stream *stdout*); returns the files written and their rows.
 
-    In the openai form tasks without an answer go to *errors* (beside *path*, if not named; left out of ``-``). Flat
-    files hold them all; *errors* then gets them in the openai form as well. Tasks that are not finished are left out
-    but with *partial*. Each file appears whole or not at all. Raises ConfigError.
+    In the openai form tasks without an answer go to *errors* (beside *path*, if not named; left out of ``-``), unless
+    *only* asks for no others. Flat files hold them all; *errors* then gets them in the openai form as well. Tasks that
+    are not finished are left out but with *partial*. Each file appears whole or not at all. Raises ConfigError.
     """
-    split = layout.form is Form.OPENAI
-    if errors is None and split and path != STDOUT and (only is None or set(only) - {TaskState.SUCCEEDED}):
-        errors = errors_path(path)
-    if errors == path:
-        raise ConfigError(f"{path}: results and errors can't go to one file; name another with --errors")
+    split = _is_split(path, layout, only)
+    errors = _errors_of(path, layout, only, errors)
     chosen = (record for record in records if _is_wanted(record, only, partial=partial))
     head, line, wanted = _begin(chosen, layout)
     with ExitStack() as stack:
@@ -115,6 +113,33 @@ def write_results(
     if errors is not None and failed:
         written.append(Output(path=errors, rows=failed))
     return tuple(written)
+
+
+def files_of(
+    path: str,
+    layout: Layout,
+    *,
+    only: Collection[TaskState] | None = None,
+    errors: str | None = None,
+) -> tuple[str, ...]:
+    """The files that ``write_results`` would write. Raises ConfigError if two of them are one."""
+    named = (path, _errors_of(path, layout, only, errors))
+    return tuple(file for file in named if file is not None and file != STDOUT)
+
+
+def _is_split(path: str, layout: Layout, only: Collection[TaskState] | None) -> bool:
+    """Whether answers and failures go different ways: not in tables, nor where failures are asked for by name."""
+    asked = only is not None and (path == STDOUT or TaskState.SUCCEEDED not in only)
+    return layout.form is Form.OPENAI and not asked
+
+
+def _errors_of(path: str, layout: Layout, only: Collection[TaskState] | None, errors: str | None) -> str | None:
+    """Where the failures go. Raises ConfigError if that is where the results go."""
+    beside = _is_split(path, layout, only) and path != STDOUT and (only is None or set(only) - {TaskState.SUCCEEDED})
+    file = errors_path(path) if errors is None and beside else errors
+    if file is not None and realpath(file) == realpath(path):
+        raise ConfigError(f"{path}: results and errors can't go to one file; name another with --errors")
+    return file
 
 
 def _is_wanted(record: Record, only: Collection[TaskState] | None, *, partial: bool) -> bool:

@@ -110,10 +110,11 @@ def plain_line(progress: Progress, now: float, *, zone: tzinfo | None = None) ->
         f"rpm={_of(p.sent_1m, p.rpm_limit)}",
         f"tpm={_of(p.tokens_1m, p.tpm_limit)}" if _tokens_are_known(p) else "",
         f"slots={p.in_flight}/{p.slots}",
-        f"limit={clean(p.limiting).replace(' ', '_') or 'none'}",
+        f"limit={'none' if p.limiting in _NOTHING else clean(p.limiting).replace(' ', '_')}",
         f"wait={duration(p.waiting)}" if p.waiting >= MOMENT else "",
         f"429s={p.refused}",
         "" if p.eta is None else f"eta={clock(now + p.eta, zone)}",
+        f"last: {clean(p.last_problem)}" if p.last_problem and p.waiting >= MOMENT else "",
     ]
     return " ".join(word for word in words if word)
 

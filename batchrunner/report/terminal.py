@@ -70,7 +70,7 @@ def display(
     ``auto`` takes ``full`` on a terminal that can move its cursor, outside of CI; ``full`` without a terminal is
     ``plain``. *clock* tells UTC seconds, *every* is --progress-every.
     """
-    ascii_only = ascii_only or not _can_show(err)
+    ascii_only = ascii_only or not can_show(err)
     if mode is Mode.AUTO:
         mode = Mode.PLAIN if environ.get("CI") else Mode.FULL
     if mode is Mode.FULL and (not err.isatty() or environ.get("TERM") in ("dumb", "unknown")):
@@ -79,11 +79,11 @@ def display(
         case Mode.FULL:
             return _Full(err, clock, environ, ascii_only=ascii_only)
         case Mode.JSON:
-            return _Json(out, err, clock, JSON_EVERY if every is None else every)
+            return _Json(out, err, clock, JSON_EVERY if every is None else every, ascii_only=ascii_only)
         case Mode.NONE:
             return _Silent()
         case _:
-            return _Plain(err, clock, PLAIN_EVERY if every is None else every)
+            return _Plain(err, clock, PLAIN_EVERY if every is None else every, ascii_only=ascii_only)
 
 
 class _Stream:
@@ -118,7 +118,8 @@ class _Silent(Display):
 class _Plain(Display):
     """A line each half minute, and one when the reason for the speed has changed."""
 
-    def __init__(self, err: TextIO, clock: Clock, every: float) -> None:
+    def __init__(self, err: TextIO, clock: Clock, every: float, *, ascii_only: bool) -> None:
+        self._ascii = ascii_only
         self._err = _Stream(err)
         self._clock = clock
         self._every = every
@@ -131,19 +132,20 @@ class _Plain(Display):
         if age < self._every and (progress.limiting == self._limiting or age < SETTLE):
             return
         self._shown_at, self._limiting = now, progress.limiting
-        self._err.line(plain_line(progress, now))
+        self._err.line(_sentence(plain_line(progress, now), ascii_only=self._ascii))
 
     def event(self, told: Mapping[str, Any]) -> None:
         pass
 
     def say(self, sentence: str) -> None:
-        self._err.line(clean(sentence))
+        self._err.line(_sentence(sentence, ascii_only=self._ascii))
 
 
 class _Json(Display):
     """Events on standard output, sentences on standard error."""
 
-    def __init__(self, out: TextIO, err: TextIO, clock: Clock, every: float) -> None:
+    def __init__(self, out: TextIO, err: TextIO, clock: Clock, every: float, *, ascii_only: bool) -> None:
+        self._ascii = ascii_only
         self._out, self._err = _Stream(out), _Stream(err)
         self._clock = clock
         self._every = every
@@ -159,7 +161,7 @@ class _Json(Display):
         self._out.line(json.dumps(told, separators=(",", ":")))
 
     def say(self, sentence: str) -> None:
-        self._err.line(clean(sentence))
+        self._err.line(_sentence(sentence, ascii_only=self._ascii))
 
 
 class _Console(Console):
@@ -197,7 +199,7 @@ class _Full(Display):
         pass
 
     def say(self, sentence: str) -> None:
-        text = Text(clean(sentence, ascii_only=self._ascii))
+        text = Text(_sentence(sentence, ascii_only=self._ascii))
         self._draw(lambda: self._console.print(text))
 
     def close(self) -> None:
@@ -228,7 +230,12 @@ def _coloured(block: list[str]) -> Text:
     return text
 
 
-def _can_show(stream: TextIO) -> bool:
+def _sentence(text: str, *, ascii_only: bool) -> str:
+    return clean(text.replace("·", ",") if ascii_only else text, ascii_only=ascii_only)
+
+
+def can_show(stream: TextIO) -> bool:
+    """Whether *stream* can take the signs of the display."""
     try:
         GLYPHS.encode(stream.encoding or "ascii")
     except (LookupError, UnicodeEncodeError):

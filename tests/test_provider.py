@@ -1,0 +1,132 @@
+"""Endpoints and keys: where they come from, and what is said where they are missing."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from batchrunner.config import Endpoint
+from batchrunner.errors import ConfigError
+from batchrunner.provider import KeySource, find_key, load_provider, provider_names, resolve_endpoint
+
+KEY = "sk-canary-4711"
+
+
+def resolve(provider: str | None = None, base_url: str | None = None, **environ: str) -> Endpoint:
+    return resolve_endpoint(provider=provider, base_url=base_url, source=KeySource(), environ=environ)
+
+
+@pytest.mark.parametrize("name", provider_names())
+def test_a_provider_brings_its_address_and_its_variables(name: str) -> None:
+    known = load_provider(name)
+    for variable in (*known.key_variables, "BATCHRUNNER_API_KEY"):
+        endpoint = resolve(name, None, **{variable: KEY})
+        assert endpoint.base_url == known.base_url
+        assert endpoint.key is not None
+        assert endpoint.key.reveal() == KEY
+        assert endpoint.key_source == variable
+        assert KEY not in repr(endpoint)
+
+
+def test_the_variables_are_tried_in_order() -> None:
+    assert resolve("zhipu", ZAI_API_KEY="b", ZHIPUAI_API_KEY="a").key_source == "ZHIPUAI_API_KEY"
+    assert resolve("zhipu", ZHIPUAI_API_KEY="a", BATCHRUNNER_API_KEY="c").key_source == "BATCHRUNNER_API_KEY"
+    assert resolve("zhipu", ZHIPUAI_API_KEY="", ZHIPUAI_KEY="a").key_source == "ZHIPUAI_KEY"
+
+
+def test_a_base_url_wins_over_the_providers_and_keeps_its_variables() -> None:
+    """For a provider's second endpoint, such as the one of a coding plan."""
+    endpoint = resolve("zhipu", "https://other.example/v4/", ZHIPUAI_API_KEY=KEY)
+    assert endpoint.base_url == "https://other.example/v4"
+    assert endpoint.key is not None
+
+
+def test_a_providers_variable_is_not_looked_at_for_another_endpoint() -> None:
+    with pytest.raises(ConfigError, match=r"tried BATCHRUNNER_API_KEY\. "):
+        resolve(None, "https://other.example/v1", OPENAI_API_KEY=KEY)
+
+
+def test_without_a_provider_three_ways_to_name_one_are_told() -> None:
+    with pytest.raises(ConfigError) as caught:
+        resolve()
+    assert all(way in str(caught.value) for way in ("-p zhipu", "--base-url", "batchrunner.toml"))
+
+
+def test_an_unknown_provider_is_told_with_those_there_are() -> None:
+    with pytest.raises(ConfigError, match="openai, zai, zhipu"):
+        resolve("openia")
+
+
+def test_a_missing_key_is_told_with_what_was_tried() -> None:
+    with pytest.raises(ConfigError, match=r"BATCHRUNNER_API_KEY, OPENAI_API_KEY.*--key-env"):
+        resolve("openai")
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:8000/v1", "https://localhost/v1", "http://10.0.0.5:8000/v1"])
+def test_servers_of_ones_own_need_no_key(url: str) -> None:
+    """Over plain http no key could be sent anyway."""
+    assert resolve(None, url).key is None
+
+
+def test_no_key_goes_over_plain_http() -> None:
+    with pytest.raises(ConfigError, match="unencrypted"):
+        resolve(None, "http://10.0.0.5:8000/v1", BATCHRUNNER_API_KEY=KEY)
+
+
+def test_a_key_from_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "key"
+    path.write_text(f" {KEY}\n", encoding="utf-8")
+    path.chmod(0o600)
+    key, where = find_key(KeySource(file=path), (), {})
+    assert key is not None
+    assert (key.reveal(), where) == (KEY, f"file {path}")
+    path.chmod(0o640)
+    with pytest.raises(ConfigError, match="chmod 600"):
+        find_key(KeySource(file=path), (), {})
+    with pytest.raises(ConfigError, match=r"can't be read \(No such file"):
+        find_key(KeySource(file=tmp_path / "nothing"), (), {})
+
+
+def test_a_key_from_a_command_is_its_first_line() -> None:
+    key, where = find_key(KeySource(command=f"echo {KEY}; echo more"), (), {})
+    assert key is not None
+    assert (key.reveal(), where) == (KEY, "--key-cmd")
+
+
+def test_the_command_does_not_read_our_standard_input() -> None:
+    """It may be the job file."""
+    ours, writer = os.pipe()
+    os.write(writer, b"a line of the job\n")
+    os.close(writer)
+    before = os.dup(0)
+    os.dup2(ours, 0)
+    try:
+        with pytest.raises(ConfigError, match="--key-cmd: the API key is empty"):
+            find_key(KeySource(command="cat"), (), {})
+        assert os.read(0, 100) == b"a line of the job\n"
+    finally:
+        os.dup2(before, 0)
+        os.close(before)
+        os.close(ours)
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        (KeySource(command="exit 3"), "--key-cmd: the command failed with exit code 3"),
+        (KeySource(command="printf '\\377\\n'"), "--key-cmd: the command did not give a key"),
+        (KeySource(command="true"), "--key-cmd: the API key is empty"),
+        (KeySource(variable="NOT_SET"), "--key-env NOT_SET: the variable is not set"),
+        (KeySource(variable="ODD"), "ODD: the API key holds a character"),
+    ],
+)
+def test_a_source_without_a_key_is_named(source: KeySource, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        find_key(source, (), {"ODD": "two words"})
+    assert message in str(caught.value)
+    assert "two words" not in str(caught.value)
+
+
+def test_only_one_source_may_be_given() -> None:
+    with pytest.raises(ConfigError, match="keep one"):
+        KeySource(variable="A", command="b")
