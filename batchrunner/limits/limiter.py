@@ -45,6 +45,17 @@ class Permit:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """One belief that changed: *what* (``requests 60s``, ``slots``, ``algorithm requests``), from, to, and why."""
+
+    at: float
+    what: str
+    old: str
+    new: str
+    evidence: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LimiterState:
     """What the limiter believes, for screens. Limits are per minute; None = none seen."""
 
@@ -73,6 +84,7 @@ class Limiter:
         self._limiting = "start"
         self._waiting_until = now
         self._sent, self._tokens, self._refused = Gauge(), Gauge(), Gauge()
+        self._changes: list[Change] = []
         self._clean = 0
         for dimension, limit in ((Dimension.REQUESTS, settings.rpm), (Dimension.TOKENS, settings.tpm)):
             if limit is not None:
@@ -154,6 +166,11 @@ class Limiter:
             if kind != _STATED
         ]
         return {"meters": meters, "slots": self.slots.limit, "slots_refused_at": self.slots.refused_at}
+
+    def changes(self) -> list[Change]:
+        """The beliefs that changed since this was last asked."""
+        changes, self._changes = self._changes, []
+        return changes
 
     def believe(self, beliefs: Mapping[str, Any], *, now: float) -> None:
         """Start from what an earlier run learned: a belief, which the first reply may correct."""
