@@ -1,4 +1,4 @@
-"""What a server says of its limits: windows, and the quota they make up. Values only."""
+"""What a server says of its limits: windows, the quota they make up, and when to come back. Values only."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -9,6 +9,10 @@ class Dimension(StrEnum):
 
     REQUESTS = "requests"
     TOKENS = "tokens"
+    INPUT_TOKENS = "input-tokens"
+    OUTPUT_TOKENS = "output-tokens"
+    INPUT_IMAGES = "input-images"
+    IN_FLIGHT = "in-flight"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,25 +21,47 @@ class Window:
 
     ``limit`` and ``remaining`` are counts of the dimension; ``remaining`` may be negative (debt) or above the limit
     (burst). ``reset_after`` is in seconds from the reply: *time until full* at a token bucket, time to the window's end
-    at a fixed one.
-    ``period`` is the window's length in seconds, where the header's name tells it.
+    at a fixed one, sometimes just the time until a little more comes back.
+    ``period`` is the window's length in seconds, where the server names it. ``scope`` tells apart limits of one
+    dimension that hold side by side ("model_per_key", "usage_based", a policy's name). ``requested`` is what the
+    refused request would have taken, where the refusal says so.
     """
 
     dimension: Dimension
-    limit: int | None = None
-    remaining: int | None = None
+    limit: float | None = None
+    remaining: float | None = None
     reset_after: float | None = None
     period: float | None = None
+    scope: str = ""
+    requested: float | None = None
+
+    @property
+    def never(self) -> bool:
+        """Whether the request was larger than the whole limit."""
+        return self.requested is not None and self.limit is not None and self.requested > self.limit
 
 
 @dataclass(frozen=True, slots=True)
 class Quota:
-    """The windows one reply told of; empty when it told of none."""
+    """The windows one reply told of; empty when it told of none. ``charged``: tokens this request cost."""
 
     windows: tuple[Window, ...] = ()
+    charged: float | None = None
 
     def __bool__(self) -> bool:
         return bool(self.windows)
+
+
+@dataclass(frozen=True, slots=True)
+class RetryHint:
+    """What a reply asks of whoever would try again.
+
+    ``after``: seconds to wait, None = not said. ``should``: ``x-should-retry``, None = not said; where the class of an
+    error is known, that is believed instead (Cerebras says "false" of the error that clears soonest).
+    """
+
+    after: float | None = None
+    should: bool | None = None
 
 
 NO_QUOTA = Quota()

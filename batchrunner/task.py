@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from batchrunner.quota import NO_QUOTA, Quota
+from batchrunner.quota import NO_QUOTA, Dimension, Quota
 
 
 class TaskState(StrEnum):
@@ -136,6 +136,7 @@ class Failure:
 
     ``sent``: False if the request certainly never left (costs nothing). ``maybe_charged``: it may have been paid for.
     ``retry_after``: seconds the server asked us to wait, None = it did not say. ``code``: the provider's own.
+    ``dimension``: what refused, where the reply names it.
     """
 
     kind: FailureClass
@@ -147,6 +148,7 @@ class Failure:
     sent: bool = True
     maybe_charged: bool = False
     retry_after: float | None = None
+    dimension: Dimension | None = None
     request_id: str | None = None
     quota: Quota = NO_QUOTA
 

@@ -12,8 +12,8 @@ _CODES: dict[str, F] = {
     # GLM (BigModel, Z.ai)
     **dict.fromkeys(("1000", "1001", "1002", "1003", "1004", "1005"), F.AUTH),
     **dict.fromkeys(("1110", "1111", "1112", "1121", "1220", "434"), F.PERMISSION),
-    **dict.fromkeys(("1309", "1311", "1313", "1314", "1315"), F.PERMISSION),
-    "1113": F.QUOTA_EXHAUSTED,
+    **dict.fromkeys(("1311", "1313", "1314", "1315"), F.PERMISSION),
+    **dict.fromkeys(("1113", "1309"), F.QUOTA_EXHAUSTED),
     **dict.fromkeys(("1200", "1230", "1234"), F.SERVER_ERROR),
     **dict.fromkeys(("1210", "1212", "1213", "1214", "1215", "435"), F.BAD_REQUEST),
     "1211": F.MODEL_NOT_FOUND,
@@ -40,6 +40,12 @@ _CODES: dict[str, F] = {
     "queue_exceeded": F.OVERLOADED,
     "request_quota_exceeded": F.RATE_LIMIT,
     "token_quota_exceeded": F.RATE_LIMIT,
+    # DashScope
+    **dict.fromkeys(("Throttling", "Throttling.RateQuota", "Throttling.BurstRate", "limit_requests"), F.RATE_LIMIT),
+    "Throttling.AllocationQuota": F.RATE_LIMIT,
+    "Arrearage": F.QUOTA_EXHAUSTED,
+    "DataInspectionFailed": F.CONTENT_FILTER,
+    "InvalidApiKey": F.AUTH,
 }
 _TYPES: dict[str, F] = {
     "authentication_error": F.AUTH,
@@ -51,17 +57,24 @@ _TYPES: dict[str, F] = {
     "overloaded_error": F.OVERLOADED,
     "engine_overloaded_error": F.OVERLOADED,
     "request_too_large": F.REQUEST_TOO_LARGE,
+    "internal_server_error": F.SERVER_ERROR,
+    "invalid_model": F.MODEL_NOT_FOUND,
 }
 _TEXTS: tuple[tuple[re.Pattern[str], F], ...] = tuple(
     (re.compile(pattern, re.IGNORECASE), kind)
     for pattern, kind in (
         (r"request too large", F.REQUEST_TOO_LARGE),
+        (r"token rate limit.*retry after 86400 seconds", F.REQUEST_TOO_LARGE),  # Azure: more than the deployment has
+        (r"(invalid|incorrect|wrong|check).{0,20}api[- _]?key|api[- _]?key.{0,20}(not valid|invalid)", F.AUTH),
         (
-            r"context (length|size|window)|maximum context|prompt is too long|exceeds the available context",
+            r"(context (length|size|window)|maximum context|exceeds the available context|prompt is too long|max_prompt_tokens)",
             F.CONTEXT_LENGTH,
         ),
         (r"insufficient (balance|funds|credit)|余额不足|used all available credits", F.QUOTA_EXHAUSTED),
-        (r"model .{0,80}(does not|doesn't|not) (exist|found)|模型不存在|unknown model", F.MODEL_NOT_FOUND),
+        (
+            r"model .{0,80}(does not|doesn't|not) (exist|found)|模型不存在|unknown model|supported API model names",
+            F.MODEL_NOT_FOUND,
+        ),
         (r"too many concurrent|concurrency|并发", F.CONCURRENCY),
     )
 )
@@ -77,15 +90,21 @@ _STATUSES: dict[int, F] = {
     413: F.REQUEST_TOO_LARGE,
     425: F.SERVER_ERROR,
     429: F.RATE_LIMIT,
+    503: F.OVERLOADED,
     529: F.OVERLOADED,
 }
 _TEXT_LIMIT = 2000  # characters of a message that are searched
 
 
-def classify(status: int, *, code: str | None, kind: str | None, message: str) -> F:
-    """The class of an error reply. *code* and *kind* (its ``type``) are the body's, *message* its text."""
+def classify(status: int, *, code: str | None, kind: str | None, message: str, should_retry: bool | None = None) -> F:
+    """The class of an error reply. *code* and *kind* (its ``type``) are the body's, *message* its text.
+
+    *should_retry* (``x-should-retry``) decides only where nothing else is known.
+    """
     for table, key in ((_CODES, code), (_TYPES, code), (_TYPES, kind), (_CODES, kind)):
-        if key is not None and (found := table.get(key)) is not None:
+        if key is None or (found := table.get(key)) is None:
+            continue
+        if found is not F.AUTH or status < 500:  # noqa: PLR2004  (Mistral's 1000 is a server error, GLM's a bad key)
             return _narrow(found, message)
     for pattern, found in _TEXTS:
         if pattern.search(message[:_TEXT_LIMIT]):
@@ -94,7 +113,7 @@ def classify(status: int, *, code: str | None, kind: str | None, message: str) -
         return _STATUSES[status]
     if 300 <= status < 400:  # noqa: PLR2004  (never followed: the key is bound to its origin)
         return F.WRONG_ENDPOINT
-    return F.SERVER_ERROR if status >= 500 else F.BAD_REQUEST  # noqa: PLR2004
+    return F.SERVER_ERROR if status >= 500 or should_retry else F.BAD_REQUEST  # noqa: PLR2004
 
 
 def _narrow(found: F, message: str) -> F:

@@ -1,121 +1,111 @@
-"""Rate-limit headers into a ``Quota``, and every form of "come back later" into seconds. Total: nothing raises.
+"""Rate-limit headers into a ``Quota``, and every form of "come back later" into a ``RetryHint``. Total: nothing raises.
 
-Names come in two orders, ``x-ratelimit-limit-requests`` (OpenAI, Groq) and ``x-ratelimit-requests-limit`` (the seed's
-``X-RateLimit-Requests-Limit``, Anthropic's ``anthropic-ratelimit-requests-limit``). A reset is a Go duration
-(``1m3.5s``), a bare number, an instant (RFC 3339 or HTTP date), or an epoch; ``None`` where the server did not say or
-makes no sense.
+What a header's name means stands in names.py, how times are written in times.py, the IETF's fields in policies.py. A
+server's absolute times are taken by its own clock, where the reply tells that.
 """
 
-import math
-import re
 from collections.abc import Mapping
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 
-from batchrunner.quota import NO_QUOTA, Dimension, Quota, Window
+from batchrunner.api.names import read_name
+from batchrunner.api.policies import FIELDS, policy_windows
+from batchrunner.api.times import instant, number, seconds_until, sensible
+from batchrunner.quota import NO_QUOTA, Dimension, Quota, RetryHint, Window
 
-_DIMENSION = "requests|tokens"
-_FIELD = "limit|remaining|reset"
-_NAME = re.compile(
-    rf"(?:x|anthropic)-ratelimit-(?:(?P<field>{_FIELD})-(?P<what>{_DIMENSION})|(?P<what2>{_DIMENSION})-(?P<field2>{_FIELD}))"
-)
-_UNITS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
-_DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|us|µs|ns|d|h|m|s)")
-_DURATION = re.compile(rf"(?:{_DURATION_PART.pattern})+")
-_EPOCH_SECONDS, _EPOCH_MS, _EPOCH_US = 1e9, 1e11, 1e14  # a bare number from here on is an instant
-WAIT_MAX = 86400.0 * 31  # a longer wait is nonsense
+_COUNT_MAX = 1e14  # more of anything is nonsense
+_CHARGED = ("x-ratelimit-tokens-query-cost", "x-ratelimitbysize-query-cost", "ratelimitbysize-query-cost")
+_SAME_CLOCK = 1.5  # seconds; a Date this near to our own clock only has fewer digits
+_PER_SECOND = ("true", "false")  # Together's "x-ratelimit"; its other headers count by the second
+_REFUSED = frozenset({403, 408, 409, 425, 429, 498})
+
+_Key = tuple[Dimension, float | None, str]
 
 
 def quota(headers: Mapping[str, str], *, now: float) -> Quota:
     """What a reply's headers say of its limits. *now*: UTC seconds of the reply, for instants. Keys: lower case."""
-    found: dict[Dimension, dict[str, str]] = {}
+    found: dict[_Key, dict[str, str]] = {}
     for name, value in headers.items():
-        if "ratelimit" not in name:
+        if name in FIELDS or ("limit" not in name and "call-" not in name):
             continue
-        match = _NAME.fullmatch(name)
-        if match:
-            dimension = Dimension(match["what"] or match["what2"])
-            found.setdefault(dimension, {}).setdefault(match["field"] or match["field2"], value.strip())
-    windows = [window for dimension, fields in found.items() if (window := _window(dimension, fields, now)) is not None]
-    return Quota(tuple(windows)) if windows else NO_QUOTA
+        if (named := read_name(name)) is None:
+            continue
+        found.setdefault((named.dimension, named.period, named.scope), {}).setdefault(named.field, value.strip())
+    base = server_time(headers, now=now)
+    policies = policy_windows(headers, now=base)
+    if not found and not policies:
+        return NO_QUOTA
+    default = None
+    if headers.get("x-ratelimit", "").strip().lower() in _PER_SECOND:
+        default = 1.0
+        for fields in found.values():
+            fields.setdefault("reset", headers.get("x-ratelimit-reset", ""))
+    full_is_silent = "x-ratelimit-dynamic-period-remaining" in headers  # Nebius leaves the reset out then
+    told = (_window(key, fields, base, default, full_is_silent=full_is_silent) for key, fields in found.items())
+    windows = [*policies, *(window for window in told if window is not None)]
+    windows.sort(key=lambda window: window.period or 0.0)
+    return Quota(tuple(windows), charged=_charged(headers)) if windows else NO_QUOTA
+
+
+def retry_hint(headers: Mapping[str, str], *, status: int, now: float) -> RetryHint:
+    """What the headers ask of whoever tries again: ``retry-after-ms``, else ``retry-after``. Keys: lower case.
+
+    On a success it is a poll interval (Together, batch APIs), on a 413 it promises what can't come true: not read.
+    """
+    should = {"true": True, "false": False}.get(headers.get("x-should-retry", "").strip().lower())
+    if status not in _REFUSED and status < 500:  # noqa: PLR2004
+        return RetryHint(None, should)
+    return RetryHint(retry_after(headers, now=now), should)
 
 
 def retry_after(headers: Mapping[str, str], *, now: float) -> float | None:
     """Seconds the headers ask to wait: ``retry-after-ms``, else ``retry-after`` (seconds or date). Keys: lower case."""
-    milliseconds = _number(headers.get("retry-after-ms", ""))
+    milliseconds = number(headers.get("retry-after-ms", ""))
     if milliseconds is not None:
-        return _sensible(milliseconds / 1000)
+        return sensible(milliseconds / 1000)
     text = headers.get("retry-after", "").strip()
-    seconds = _number(text)
+    seconds = number(text)
     if seconds is not None:
-        return _sensible(seconds)
-    instant = _instant(text)
-    return None if instant is None else _sensible(max(instant - (_date(headers) or now), 0.0))
+        return sensible(seconds)
+    when = instant(text)
+    return None if when is None else sensible(max(when - server_time(headers, now=now), 0.0))
 
 
-def duration(text: str, *, now: float) -> float | None:
-    """Seconds from *now* that a reset means, in any of its forms; past instants are 0."""
-    text = text.strip()
-    number = _number(text)
-    if number is not None:
-        return _bare(number, now)
-    if _DURATION.fullmatch(text):
-        parts = (float(amount) * _UNITS[unit] for amount, unit in _DURATION_PART.findall(text))
-        return _sensible(sum(parts))
-    instant = _instant(text)
-    return None if instant is None else _sensible(max(instant - now, 0.0))
+def server_time(headers: Mapping[str, str], *, now: float) -> float:
+    """UTC seconds by the server's own clock, as far as its ``date`` tells; it has whole seconds only."""
+    said = instant(headers.get("date", ""))
+    return now if said is None or abs(said + 0.5 - now) < _SAME_CLOCK else said
 
 
-def _window(dimension: Dimension, fields: Mapping[str, str], now: float) -> Window | None:
+def _window(
+    key: _Key, fields: Mapping[str, str], now: float, default: float | None, *, full_is_silent: bool
+) -> Window | None:
+    dimension, period, scope = key
     limit, remaining = _count(fields.get("limit", "")), _count(fields.get("remaining", ""))
     if limit is not None and limit < 0:  # Azure's -1/-1/0 means: not known
         return None
     if limit is None and remaining is not None and remaining < 0:
         return None
-    if limit is None and remaining is None:
+    reset = seconds_until(fields["reset"], now=now) if "reset" in fields else None
+    if limit is None and remaining is None and reset is None:
         return None
-    reset = duration(fields["reset"], now=now) if "reset" in fields else None
-    return Window(dimension=dimension, limit=limit, remaining=remaining, reset_after=reset)
+    if reset is None and full_is_silent and limit is not None and remaining == limit:
+        reset = 0.0
+    renewal = number(fields.get("renewalperiod", ""))
+    if renewal is not None and renewal > 0:
+        period = sensible(renewal)
+    return Window(
+        dimension=dimension,
+        limit=limit,
+        remaining=remaining,
+        reset_after=reset,
+        period=default if period is None else period,
+        scope=scope,
+    )
 
 
-def _bare(number: float, now: float) -> float | None:
-    if number < _EPOCH_SECONDS:
-        return _sensible(number)
-    scale = 1.0 if number < _EPOCH_MS else 1e3 if number < _EPOCH_US else 1e6
-    return _sensible(max(number / scale - now, 0.0))
+def _charged(headers: Mapping[str, str]) -> float | None:
+    return next((cost for name in _CHARGED if (cost := _count(headers.get(name, ""))) is not None), None)
 
 
-def _count(text: str) -> int | None:
-    number = _number(text)
-    return None if number is None or abs(number) > _EPOCH_US else math.floor(number)
-
-
-def _number(text: str) -> float | None:
-    try:
-        value = float(text)
-    except ValueError:
-        return None
-    return value if math.isfinite(value) and "_" not in text else None
-
-
-def _sensible(seconds: float) -> float | None:
-    return seconds if 0 <= seconds <= WAIT_MAX else None
-
-
-def _instant(text: str) -> float | None:
-    """UTC seconds of an RFC 3339 time or an HTTP date."""
-    try:
-        if "," in text or "GMT" in text:
-            when = parsedate_to_datetime(text)
-        elif "T" in text and ":" in text:
-            when = datetime.fromisoformat(text)
-        else:
-            return None
-        return (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp()
-    except (ValueError, OverflowError, TypeError, IndexError):
-        return None
-
-
-def _date(headers: Mapping[str, str]) -> float | None:
-    """The server's own clock: dates in its reply are relative to this, not to ours."""
-    return _instant(headers.get("date", ""))
+def _count(text: str) -> float | None:
+    value = number(text)
+    return None if value is None or abs(value) > _COUNT_MAX else value

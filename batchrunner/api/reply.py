@@ -6,20 +6,33 @@ own.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
 
 from batchrunner.api.classify import classify
-from batchrunner.api.headers import quota, retry_after
+from batchrunner.api.headers import quota, retry_hint, server_time
+from batchrunner.api.prose import Told, read_error
+from batchrunner.quota import Quota
 from batchrunner.task import Failure, FailureClass, Success, Usage
 
 SIMULATED = "x-batchrunner-simulated"
 MESSAGE_LENGTH = 500  # characters of a provider's message that are kept beside its raw body
 TOKENS_MAX = 10**9  # more in one reply is nonsense
-OK = 200
+OK, TOO_LARGE, TOO_MANY = 200, 413, 429
+FAR_OFF = 3600.0  # seconds; a reset that OpenRouter names this far ahead is of a day's allowance
+_LIMITED = frozenset({FailureClass.RATE_LIMIT, FailureClass.REQUEST_TOO_LARGE, FailureClass.QUOTA_EXHAUSTED})
 _Tokens = Usage | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Head:
+    """A reply before its body: headers by lower-case name, what they told of limits, UTC seconds at its receipt."""
+
+    headers: Mapping[str, str]
+    quota: Quota
+    now: float
 
 
 class _Details(msgspec.Struct):
@@ -75,9 +88,9 @@ def read_reply(status: int, headers: Sequence[tuple[str, str]], body: bytes, *, 
     told = quota(named, now=now)
     request_id = named.get("x-request-id") or named.get("request-id")
     answer = _answer(body) if status == OK else None
-    failure = _failure(status, answer, body, named, now)
+    failure = _failure(status, answer, body, _Head(named, told, now))
     if failure is not None:
-        return replace(failure, quota=told, request_id=request_id or failure.request_id)
+        return replace(failure, request_id=request_id or failure.request_id)
     assert answer is not None
     return Success(
         status=status,
@@ -97,21 +110,19 @@ def _answer(body: bytes) -> _Answer | None:
         return None
 
 
-def _failure(
-    status: int, answer: _Answer | None, body: bytes, headers: Mapping[str, str], now: float
-) -> Failure | None:
+def _failure(status: int, answer: _Answer | None, body: bytes, head: _Head) -> Failure | None:
     """Why this reply is not an answer; None if it is one."""
-    if status != OK:
-        return _refusal(status, body, headers, now)
+    if status != OK or (answer is not None and answer.error is not None):
+        return _refusal(status, body, head)
     if answer is None:
-        return _malformed(body, "HTTP 200, but the body is no answer")
-    if answer.error is not None:
-        return _refusal(status, body, headers, now)
-    if answer.choices:
-        return _empty(answer.choices[0], body, answer.usage)
-    if not any(isinstance(part, list) for part in (answer.data, answer.output, answer.results)):
-        return _malformed(body, "HTTP 200, but there is no answer in it", _usage(answer.usage))
-    return None
+        failure: Failure | None = _malformed(body, "HTTP 200, but the body is no answer")
+    elif answer.choices:
+        failure = _empty(answer.choices[0], body, answer.usage)
+    elif not any(isinstance(part, list) for part in (answer.data, answer.output, answer.results)):
+        failure = _malformed(body, "HTTP 200, but there is no answer in it", _usage(answer.usage))
+    else:
+        failure = None
+    return None if failure is None else replace(failure, quota=head.quota)
 
 
 def _empty(choice: _Choice, body: bytes, usage: Any) -> Failure | None:
@@ -132,24 +143,54 @@ def _malformed(body: bytes, what: str, usage: _Tokens = None) -> Failure:
     return Failure(kind=kind, message=message, status=OK, body=body, usage=usage, maybe_charged=True)
 
 
-def _refusal(status: int, body: bytes, headers: Mapping[str, str], now: float) -> Failure:
+def _refusal(status: int, body: bytes, head: _Head) -> Failure:
     error = _error(body)
     code, kind = _string(error.get("code")), _string(error.get("type"))
     message = _string(error.get("message")) or _string(error.get("msg")) or _excerpt(body) or "no reason given"
     assumed = 500 if status == OK else status  # an error inside a 200 speaks through its code alone
-    wait = retry_after(headers, now=now)
-    if wait is None:
-        wait = _seconds(error.get("retry_after"))
+    clock = server_time(head.headers, now=head.now)
+    told = read_error(error, message, now=clock)
+    hint = retry_hint(head.headers, status=assumed, now=head.now)
+    said = _merged(head.quota, told, clock)
+    found = classify(assumed, code=code, kind=kind, message=message, should_retry=hint.should)
+    found = _by_limits(found, status, said, told, head.headers)
+    waits = [wait for wait in (hint.after, told.after) if wait is not None and status != TOO_LARGE]
     return Failure(
-        kind=classify(assumed, code=code, kind=kind, message=message),
+        kind=found,
         message=message[:MESSAGE_LENGTH],
         status=status,
         code=code,
         body=body,
-        retry_after=wait,
+        retry_after=max(waits, default=None),
+        dimension=told.dimension,
         request_id=_string(error.get("request_id")),
         maybe_charged=assumed >= 500,  # noqa: PLR2004
+        quota=said,
     )
+
+
+def _merged(quota_told: Quota, told: Told, now: float) -> Quota:
+    """What the headers told, and then what the body adds to it."""
+    inner = quota(told.inner, now=now).windows if told.inner else ()
+    seen = {(window.dimension, window.period) for window in quota_told.windows}
+    more = [window for window in (*inner, *told.windows) if (window.dimension, window.period) not in seen]
+    return replace(quota_told, windows=(*quota_told.windows, *more)) if more else quota_told
+
+
+def _by_limits(found: FailureClass, status: int, said: Quota, told: Told, headers: Mapping[str, str]) -> FailureClass:
+    """What the limits themselves say of a refusal, where that is more than its class."""
+    if found is FailureClass.PERMISSION and any(w.remaining is not None and w.remaining <= 0 for w in said.windows):
+        return FailureClass.RATE_LIMIT  # GitHub's way
+    if found not in _LIMITED:
+        return found
+    if told.none or (status == TOO_MANY and any(window.limit == 0 for window in said.windows)):
+        return FailureClass.QUOTA_EXHAUSTED
+    if any(window.never for window in said.windows):
+        return FailureClass.REQUEST_TOO_LARGE
+    far_off = bool(told.inner) and any((window.reset_after or 0.0) > FAR_OFF for window in said.windows)
+    if told.daily or far_off or headers.get("anthropic-ratelimit-unified-status") == "rejected":
+        return FailureClass.QUOTA_WINDOW
+    return found
 
 
 def _error(body: bytes) -> Mapping[str, Any]:
@@ -196,11 +237,6 @@ def _usage(value: Any) -> _Tokens:
 def _count(*candidates: int | None) -> int | None:
     """The first that can be a number of tokens."""
     return next((value for value in candidates if value is not None and 0 <= value <= TOKENS_MAX), None)
-
-
-def _seconds(value: Any) -> float | None:
-    """The body's own ``retry_after``: a number, or a number as text."""
-    return retry_after({"retry-after": str(value)}, now=0.0) if isinstance(value, int | float | str) else None
 
 
 def _string(value: Any) -> str | None:
