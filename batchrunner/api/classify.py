@@ -64,7 +64,7 @@ _TEXTS: tuple[tuple[re.Pattern[str], F], ...] = tuple(
     (re.compile(pattern, re.IGNORECASE), kind)
     for pattern, kind in (
         (r"request too large", F.REQUEST_TOO_LARGE),
-        (r"token rate limit.*retry after 86400 seconds", F.REQUEST_TOO_LARGE),  # Azure: more than the deployment has
+        (r"token rate limit.*retry after 86400 seconds", F.REQUEST_TOO_LARGE),  # Azure
         (r"(invalid|incorrect|wrong|check).{0,20}api[- _]?key|api[- _]?key.{0,20}(not valid|invalid)", F.AUTH),
         (
             r"(context (length|size|window)|maximum context|exceeds the available context|prompt is too long|max_prompt_tokens)",
