@@ -67,7 +67,7 @@ _TEXTS: tuple[tuple[re.Pattern[str], F], ...] = tuple(
         (r"token rate limit.*retry after 86400 seconds", F.REQUEST_TOO_LARGE),  # Azure
         (r"(invalid|incorrect|wrong|check).{0,20}api[- _]?key|api[- _]?key.{0,20}(not valid|invalid)", F.AUTH),
         (
-            r"(context (length|size|window)|maximum context|exceeds the available context|prompt is too long|max_prompt_tokens)",
+            r"context (length|size|window)|maximum context|available context|prompt is too long|max_prompt_tokens",
             F.CONTEXT_LENGTH,
         ),
         (r"insufficient (balance|funds|credit)|余额不足|used all available credits", F.QUOTA_EXHAUSTED),

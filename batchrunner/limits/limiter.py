@@ -2,13 +2,11 @@
 
 A permit is given only if every meter, the slots, the gate and the breaker agree; who asks first is served first, so a
 large request is never overtaken. Until the first reply is here, one request goes alone: it costs one latency and
-usually tells limit, remaining and reset. Three kinds of meter watch the windows:
+usually tells limit, remaining and reset. Three kinds of watch are kept on the windows:
 
 * *told*: a window that replies report on. Trusted most; corrected by each reply.
-* *stated*: what the user configured. Paced evenly while nothing is told, so that no minute ever holds more than the
-limit.
-* *found*: the server refuses without saying why. What it accepted in the last minute is the first guess; it grows by a
-  tenth for each limit's worth of clean sends.
+* *stated*: what the user configured. No stretch of a minute ever holds more, until replies confirm the limit.
+* *found*: the server refuses without saying why; see found.py.
 """
 
 from collections.abc import Mapping
@@ -18,18 +16,22 @@ from typing import Any
 
 from batchrunner.config import LimitSettings
 from batchrunner.limits.breaker import Breaker
+from batchrunner.limits.clock import Algorithm
+from batchrunner.limits.diary import Change, Diary
+from batchrunner.limits.found import Found
 from batchrunner.limits.gauge import Gauge
-from batchrunner.limits.meter import Algorithm, Mark, Meter
+from batchrunner.limits.meter import Mark, Meter
 from batchrunner.limits.slots import Slots
 from batchrunner.quota import Dimension, Quota, Window
 from batchrunner.task import Abandoned, Failure, FailureClass, Outcome, Released, Success
 
 HORIZON = 0.1  # seconds ahead that a permit may be given, so that one exchange serves many sends
-LADDER = (1.0, 2.0, 15.0, 30.0, 60.0)  # seconds after refusals in a row that say nothing
 MINUTE = 60.0
-GROWTH = 1.1
+CONFIRMED = 0.95  # of a stated limit, told by the server, is the same limit
+SOON = 2.0  # seconds; a refusal to be repeated by then, with plenty remaining, is of too many at once
 OUTAGE = frozenset({FailureClass.SERVER_ERROR, FailureClass.TIMEOUT, FailureClass.NETWORK, FailureClass.UNREACHABLE})
-_STATED, _FOUND = "stated", "found"
+STATED = "stated"
+FINDABLE = (Dimension.REQUESTS, Dimension.TOKENS)
 
 MeterKey = tuple[Dimension, str]
 
@@ -42,17 +44,6 @@ class Permit:
     send_at: float
     generation: int
     marks: tuple[tuple[MeterKey, Mark], ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Change:
-    """One belief that changed: *what* (``requests 60s``, ``slots``, ``algorithm requests``), from, to, and why."""
-
-    at: float
-    what: str
-    old: str
-    new: str
-    evidence: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,18 +69,19 @@ class Limiter:
         self.breaker = Breaker()
         self.refusals = 0
         self._meters: dict[MeterKey, Meter] = {}
-        self._alone = True  # one request at a time: before the first reply, and after a refusal that says nothing
-        self._blind = 0  # refusals in a row that said nothing
+        self._found = {dimension: Found(now=now) for dimension in FINDABLE}
+        self._alone = True  # one request at a time, before the first reply
         self._blocked_until = now
         self._limiting = "start"
         self._waiting_until = now
         self._sent, self._tokens, self._refused = Gauge(), Gauge(), Gauge()
-        self._changes: list[Change] = []
-        self._clean = 0
+        self._diary = Diary()
+        self._confirmed: frozenset[Dimension] = frozenset()
         for dimension, limit in ((Dimension.REQUESTS, settings.rpm), (Dimension.TOKENS, settings.tpm)):
             if limit is not None:
                 usable = limit * (1 - settings.headroom)
-                self._meters[dimension, _STATED] = self._paced(dimension, usable, now)
+                meter = Meter(dimension, usable, now=now, period=MINUTE, algorithm=Algorithm.SLIDING)
+                self._meters[dimension, STATED] = meter
 
     def admit(self, cost: float, now: float) -> Permit | None:
         """A permit to send *cost* tokens at ``send_at`` (now, or at most HORIZON ahead); None if it has to wait."""
@@ -99,7 +91,9 @@ class Limiter:
             return None
         self._limiting = "none"
         send_at = now + wait
-        marks = tuple((key, meter.take(self._share(key, cost), send_at)) for key, meter in self._meters.items())
+        marks = tuple((key, meter.take(_share(key[0], cost), send_at)) for key, meter in self._meters.items())
+        for dimension, found in self._found.items():
+            found.take(_share(dimension, cost), send_at)
         self._sent.add(1, send_at)
         self._tokens.add(cost, send_at)
         return Permit(cost=cost, send_at=send_at, generation=self.slots.take(), marks=marks)
@@ -110,17 +104,17 @@ class Limiter:
 
     @property
     def pace(self) -> tuple[float, float] | None:
-        """Sends a second that the tightest request limit allows, and how many at once; None if none is known."""
-        meters = [meter for (dimension, _), meter in self._meters.items() if dimension is Dimension.REQUESTS]
-        if not meters:
+        """Sends a second that the tightest bucket allows, and how many at once; None if none is known."""
+        meters = [m for (seen, _), m in self._meters.items() if seen is Dimension.REQUESTS]
+        buckets = [meter for meter in meters if meter.algorithm is Algorithm.BUCKET]
+        if not buckets or len(buckets) < len(meters):
             return None
-        tightest = min(meters, key=lambda meter: meter.rate)
-        return tightest.rate, max(tightest.capacity, 1.0)
+        tightest = min(buckets, key=lambda meter: meter.rate)
+        return tightest.rate, max(tightest.limit, 1.0)
 
     def largest(self, dimension: Dimension) -> float | None:
-        """The most one request may ever cost: the smallest limit known in that dimension."""
-        limits = [meter.limit for (seen, kind), meter in self._meters.items() if seen is dimension and kind != _FOUND]
-        return min(limits, default=None)
+        """The most one request may ever cost: the smallest limit told or stated in that dimension."""
+        return min((meter.limit for (seen, _), meter in self._meters.items() if seen is dimension), default=None)
 
     def settle(self, permit: Permit, outcome: Outcome, *, sent_at: float, received_at: float) -> None:
         """Take in what a send came to."""
@@ -137,11 +131,12 @@ class Limiter:
             case Success():
                 self._observe(permit, outcome.quota, sent_at, received_at)
                 self._use(permit, None if outcome.usage is None else outcome.usage.total, received_at)
-                self._succeeded(received_at)
+                self._succeeded(permit, sent_at, received_at)
             case Failure():
                 self._observe(permit, outcome.quota, sent_at, received_at)
-                self._failed(permit, outcome, received_at)
+                self._failed(permit, outcome, sent_at, received_at)
         self.slots.give()
+        self._note(received_at)
 
     def state(self, now: float) -> LimiterState:
         return LimiterState(
@@ -161,43 +156,65 @@ class Limiter:
     def beliefs(self) -> dict[str, Any]:
         """What was learned, as JSON for the database."""
         meters = [
-            {"dimension": dimension, "kind": kind, "limit": m.limit, "period": m.period, "algorithm": m.algorithm}
-            for (dimension, kind), m in self._meters.items()
-            if kind != _STATED
+            {
+                "dimension": dimension,
+                "kind": kind,
+                "limit": meter.limit,
+                "period": meter.period,
+                "algorithm": meter.algorithm,
+                "remaining": round(meter.remaining, 1),
+                "reserve": round(meter.reserve, 1),
+                "replies": meter.replies,
+                "refusals": meter.refusals,
+            }
+            for (dimension, kind), meter in self._meters.items()
         ]
-        return {"meters": meters, "slots": self.slots.limit, "slots_refused_at": self.slots.refused_at}
+        found = [
+            {
+                "dimension": dimension,
+                "kind": "found",
+                "limit": one.limit,
+                "period": one.period,
+                "algorithm": one.algorithm,
+                "evidence": one.evidence,
+            }
+            for dimension, one in self._found.items()
+            if one.is_known
+        ]
+        return {"meters": meters + found, "slots": self.slots.limit, "slots_refused_at": self.slots.refused_at}
 
     def changes(self) -> list[Change]:
         """The beliefs that changed since this was last asked."""
-        changes, self._changes = self._changes, []
-        return changes
+        return self._diary.take()
 
     def believe(self, beliefs: Mapping[str, Any], *, now: float) -> None:
         """Start from what an earlier run learned: a belief, which the first reply may correct."""
         for seen in beliefs.get("meters", ()):
-            key = (Dimension(seen["dimension"]), str(seen["kind"]))
-            paced = key[1] == _FOUND
-            self._meters[key] = Meter(
-                key[0],
-                float(seen["limit"]),
-                now=now,
-                period=float(seen["period"]),
-                algorithm=Algorithm(seen["algorithm"]),
-                burst=max(1.0, float(seen["limit"]) / MINUTE) if paced else None,
-            )
+            dimension, kind = Dimension(seen["dimension"]), str(seen["kind"])
+            limit, period, algorithm = float(seen["limit"]), float(seen["period"]), Algorithm(seen["algorithm"])
+            if kind == "found":
+                self._found[dimension] = Found(now=now)
+                self._found[dimension].believe(limit, period, algorithm, now=now)
+            elif kind != STATED:
+                meter = Meter(dimension, limit, now=now, algorithm=algorithm)
+                meter.clock.period = period
+                self._meters[dimension, kind] = meter
+                self._found.pop(dimension, None)
         if beliefs.get("slots_refused_at") is not None:
             self.slots.refused_at = int(beliefs["slots_refused_at"])
             self.slots.believe(int(beliefs["slots"]))
+        self._note(now, "an earlier run")
 
     def remember(self, sent: float, cost: float, now: float) -> None:
         """A send of an earlier run, at *sent*: it still counts in every window that was open then."""
         self._sent.add(1, sent)
         self._tokens.add(cost, sent)
-        for key, meter in self._meters.items():
+        for (dimension, _), meter in self._meters.items():
             if sent > now - meter.period:
-                share = self._share(key, cost)
-                back = 0.0 if meter.algorithm is Algorithm.WINDOW else (now - sent) * meter.rate
-                meter.restore(max(share - back, 0.0) if meter.capacity < meter.limit else share)
+                meter.restore(_share(dimension, cost), sent, now)
+        for dimension, found in self._found.items():
+            if sent > now - found.period:
+                found.restore(_share(dimension, cost), sent)
 
     # -- private
 
@@ -209,33 +226,61 @@ class Limiter:
         if not alone and (self._alone or self.breaker.is_open or any(m.undecided for m in self._meters.values())):
             return float("inf"), "probe"
         waits = [(self._blocked_until - now, "refused"), (self.breaker.wait(now), "server")]
-        for key, meter in self._meters.items():
-            waits.append((meter.wait(self._share(key, cost), now, alone=alone), _NAMES[key[0]]))
+        for (dimension, kind), meter in self._meters.items():
+            if kind != STATED or dimension not in self._confirmed:
+                waits.append((meter.wait(_share(dimension, cost), now, alone=alone), _NAMES.get(dimension, dimension)))
+        for dimension, found in self._found.items():
+            waits.append((found.wait(_share(dimension, cost), now, alone=alone), _NAMES[dimension]))
         return max((0.0, "none"), *waits)
 
     def _observe(self, permit: Permit, quota: Quota, sent_at: float, received_at: float) -> None:
         marks = dict(permit.marks)
         for window in quota.windows:
-            key = (window.dimension, f"told {window.period:g}s" if window.period else "told")
+            if window.dimension is Dimension.IN_FLIGHT:
+                if window.limit is not None:
+                    self.slots.told(int(window.limit))
+                continue
+            key = self._key(window)
             meter = self._meters.get(key)
             if meter is None:
-                meter = self._meet(key, window, received_at)
+                meter = self._meet(key, window, permit, sent_at, received_at)
                 if meter is None:
                     continue
-            mark = marks.get(key, Mark(meter.account, meter.account, 0, 0.0))
+                marks[key] = meter.take(_share(key[0], permit.cost), sent_at)
+                meter.release(marks[key])
+            mark = marks.get(key) or Mark(meter.account, meter.account, meter.clock.epoch, 0.0)
             meter.observe(window, mark, sent_at=sent_at, received_at=received_at)
+        if quota.windows:
+            self._confirmed = frozenset(key[0] for key in self._meters if self._is_confirmed(key[0]))
 
-    def _meet(self, key: MeterKey, window: Window, now: float) -> Meter | None:
+    def _key(self, window: Window) -> MeterKey:
+        """Which meter a window belongs to: by its name, or by its limit where only a refusal's text names the period."""
+        named = " ".join(filter(None, ("told", f"{window.period:g}s" if window.period else "", window.scope)))
+        key = (window.dimension, named)
+        if key in self._meters or not window.period:
+            return key
+        for (dimension, kind), meter in self._meters.items():
+            if dimension is window.dimension and kind != STATED and meter.limit == window.limit:
+                return dimension, kind
+        return key
+
+    def _meet(self, key: MeterKey, window: Window, permit: Permit, sent_at: float, now: float) -> Meter | None:
         """A window that no reply reported on before."""
-        if window.limit is None or window.limit <= 0:
+        limit = window.limit
+        if limit is None and window.remaining is not None:
+            limit = window.remaining + _share(key[0], permit.cost)
+        if limit is None or limit <= 0:
             return None
-        meter = Meter(window.dimension, float(window.limit), now=now, period=window.period or MINUTE)
+        meter = Meter(window.dimension, limit, now=min(sent_at, now), period=window.period)
         self._meters[key] = meter
-        self._meters.pop((window.dimension, _FOUND), None)
-        stated = self._meters.get((window.dimension, _STATED))
-        if stated is not None and stated.limit >= 0.95 * meter.limit * MINUTE / meter.period:
-            stated.unpace()
+        self._found.pop(window.dimension, None)
         return meter
+
+    def _is_confirmed(self, dimension: Dimension) -> bool:
+        """Whether the server itself tells of the limit that the user stated, or of a tighter one."""
+        stated = self._meters.get((dimension, STATED))
+        told = [m for (seen, kind), m in self._meters.items() if seen is dimension and kind != STATED]
+        return stated is not None and any(stated.rate >= CONFIRMED * meter.rate for meter in told)
 
     def _use(self, permit: Permit, total: int | None, now: float) -> None:
         """Settle the tokens: what is told corrects itself; where nothing is told, usage is the truth."""
@@ -243,23 +288,19 @@ class Limiter:
             return
         self._tokens.add(total - permit.cost, now)
         for key, _ in permit.marks:
-            if key[0] is Dimension.TOKENS and not key[1].startswith("told"):
+            if key == (Dimension.TOKENS, STATED):
                 self._meters[key].charge(total - permit.cost)
+        if (found := self._found.get(Dimension.TOKENS)) is not None:
+            found.charge(total - permit.cost)
 
-    def _succeeded(self, now: float) -> None:
+    def _succeeded(self, permit: Permit, sent_at: float, now: float) -> None:
         self._alone = False
-        self._blind = 0
         self.breaker.succeeded()
         self.slots.succeeded(now)
-        found = self._meters.get((Dimension.REQUESTS, _FOUND))
-        if found is None:
-            return
-        self._clean += 1
-        if self._clean >= found.limit:
-            self._clean = 0
-            self._find(found.limit * GROWTH, now)
+        for dimension, found in self._found.items():
+            found.accepted(_share(dimension, permit.cost), sent_at, now)
 
-    def _failed(self, permit: Permit, failure: Failure, now: float) -> None:
+    def _failed(self, permit: Permit, failure: Failure, sent_at: float, now: float) -> None:
         if not failure.sent:
             self._refund(permit)
         if failure.kind is FailureClass.CONCURRENCY:
@@ -269,7 +310,7 @@ class Limiter:
             self._block(failure.retry_after, now)
         elif failure.kind is FailureClass.RATE_LIMIT:
             self._count_refusal(now)
-            self._rate_refused(permit, failure, now)
+            self._rate_refused(permit, failure, sent_at, now)
         elif failure.kind in OUTAGE:
             self.slots.overloaded()
             self.breaker.failed(now)
@@ -280,51 +321,32 @@ class Limiter:
             self.breaker.failed(now)
             self._block(failure.retry_after, now)
         else:  # the server read the request and judged it: it is up, and our limits let it through
-            self._succeeded(now)
+            self._succeeded(permit, sent_at, now)
 
-    def _rate_refused(self, permit: Permit, failure: Failure, now: float) -> None:
+    def _rate_refused(self, permit: Permit, failure: Failure, sent_at: float, now: float) -> None:
         """Whichever told window is exhausted refused; if none is, something hidden did."""
-        exhausted = {w.dimension for w in failure.quota.windows if w.remaining is not None and self._short(w, permit)}
-        told = {window.dimension: window for window in failure.quota.windows}
+        told = {self._key(window): window for window in failure.quota.windows}
+        short = {key for key, window in told.items() if key in self._meters and _is_short(window, permit)}
         for key, mark in permit.marks:
-            meter = self._meters.get(key)
-            if meter is None:
-                continue
-            if key[0] in exhausted and key[1].startswith("told"):
-                meter.refused(mark, now, told.get(key[0]))
-            else:
-                meter.charge(-mark.cost)
+            if key in short:
+                self._meters[key].refused(mark, now, told[key])
+            elif key in self._meters:
+                self._meters[key].charge(-mark.cost)
         self._block(failure.retry_after, now)
-        if exhausted:
+        hidden = failure.dimension if failure.dimension in FINDABLE else Dimension.REQUESTS
+        for dimension, found in self._found.items():
+            if dimension is not hidden or short:
+                found.charge(-_share(dimension, permit.cost))
+        if short:
             return
-        if any(w.dimension is Dimension.REQUESTS for w in failure.quota.windows):
-            # it says that there was enough, and refuses all the same: most likely too many at once
-            self.slots.refused(permit.generation, now)
-            return
-        self._alone = True
-        self._find(max(self._sent.total(now) - self._refused.total(now), 1.0), now)
-        if failure.retry_after is None and now >= self._blocked_until:
-            self._block(LADDER[min(self._blind, len(LADDER) - 1)], now)
-            self._blind += 1
-
-    def _short(self, window: Window, permit: Permit) -> bool:
-        return (window.remaining or 0) < (1 if window.dimension is Dimension.REQUESTS else permit.cost)
-
-    def _find(self, limit: float, now: float) -> None:
-        """Believe that the server takes *limit* requests a minute."""
-        key = (Dimension.REQUESTS, _FOUND)
-        if any(seen is Dimension.REQUESTS and kind.startswith("told") for seen, kind in self._meters):
-            return
-        old = self._meters.get(key)
-        if old is not None and old.limit * 0.5 < limit < old.limit:
-            limit = max(limit, old.limit * 0.9)
-        self._meters[key] = self._paced(Dimension.REQUESTS, limit, now)
-        self._clean = 0
-
-    def _paced(self, dimension: Dimension, limit: float, now: float) -> Meter:
-        """A meter that lets a second's worth go at once, and the rest evenly."""
-        burst = max(1.0, limit / MINUTE)
-        return Meter(dimension, limit, now=now, algorithm=Algorithm.BUCKET, burst=burst)
+        if hidden not in self._found:
+            if (failure.retry_after or 0.0) <= SOON:
+                # it says that there was enough, and refuses all the same: most likely too many at once
+                self.slots.refused(permit.generation, now)
+                return
+            self._found[hidden] = Found(now=now)
+            self._found[hidden].take(_share(hidden, permit.cost), sent_at)
+        self._found[hidden].refused(_share(hidden, permit.cost), sent_at, now, retry_after=failure.retry_after)
 
     def _block(self, seconds: float | None, now: float) -> None:
         if seconds is not None:
@@ -332,19 +354,48 @@ class Limiter:
 
     def _count_refusal(self, now: float) -> None:
         self.refusals += 1
+        self._alone = False
         self._refused.add(1, now)
 
     def _refund(self, permit: Permit) -> None:
         for key, mark in permit.marks:
             if key in self._meters:
                 self._meters[key].charge(-mark.cost)
-
-    def _share(self, key: MeterKey, cost: float) -> float:
-        return 1.0 if key[0] is Dimension.REQUESTS else cost
+        for dimension, found in self._found.items():
+            found.charge(-_share(dimension, permit.cost))
 
     def _per_minute(self, dimension: Dimension) -> float | None:
-        limits = [m.limit * MINUTE / m.period for (seen, _), m in self._meters.items() if seen is dimension]
-        return min(limits, default=None)
+        rates = [meter.rate for (seen, _), meter in self._meters.items() if seen is dimension]
+        if (found := self._found.get(dimension)) is not None and found.is_known:
+            rates.append(found.rate)
+        return min(rates) * MINUTE if rates else None
+
+    def _note(self, now: float, evidence: str = "") -> None:
+        """Write down which beliefs are new."""
+        for (dimension, kind), meter in self._meters.items():
+            if kind == STATED:
+                continue
+            told = evidence or f"{meter.replies} replies, {meter.refusals} refusals"
+            self._diary.note(f"{dimension} {kind} limit", meter.limit, now, told)
+            self._diary.note(f"{dimension} {kind} algorithm", f"{meter.algorithm} of {meter.period:g}s", now, told)
+        for dimension, found in self._found.items():
+            if found.is_known:
+                self._diary.note(f"{dimension} found", found.limit, now, evidence or found.evidence)
+                self._diary.note(
+                    f"{dimension} found algorithm", f"{found.algorithm} of {found.period:g}s", now, found.evidence
+                )
+        if self.slots.refused_at is not None:
+            self._diary.note("slots", float(self.slots.limit), now, evidence or f"refused at {self.slots.refused_at}")
 
 
+def _share(dimension: Dimension, cost: float) -> float:
+    """What a request of *cost* tokens takes of a window of *dimension*."""
+    return cost if dimension in _TOKENS else 1.0
+
+
+def _is_short(window: Window, permit: Permit) -> bool:
+    return window.remaining is not None and window.remaining < _share(window.dimension, permit.cost)
+
+
+_TOKENS = frozenset({Dimension.TOKENS, Dimension.INPUT_TOKENS, Dimension.OUTPUT_TOKENS})
 _NAMES = {Dimension.REQUESTS: "rpm", Dimension.TOKENS: "tpm"}

@@ -68,6 +68,11 @@ class Slots:
         self.generation += 1
         self._clean = 0
 
+    def told(self, limit: int) -> None:
+        """The server names its limit."""
+        self.most = max(1, min(self.most, limit))
+        self._limit = min(self._limit, float(self.most))
+
     def overloaded(self) -> None:
         """The platform is struggling: no growth on the strength of what came before."""
         self._clean = 0

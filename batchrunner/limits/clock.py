@@ -1,0 +1,206 @@
+"""Which clock does the server run, and when does its window end? Told apart by what replies say of ``reset``.
+
+At a token bucket of capacity L over W seconds ``reset`` is the time until *full*: (L-m-1)/L*W <= reset <= (L-m)/L*W
+(802 of 802 recorded replies). At a fixed window ``now + reset`` stands still while ``remaining`` falls. A sliding log
+looks like a fixed window until that is over: then a fresh window would have all of its length before it, while the
+log's reset is the short time until its next entry is forgotten. One reply that can tell decides; two that contradict
+undo it.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from math import floor, inf
+
+PERIODS = (1.0, 10.0, 60.0, 300.0, 3600.0, 86400.0)
+PERIOD = 60.0  # where neither a name nor a reset tells
+CONTRADICTIONS = 2
+GUARD = 0.05  # seconds past a window's end before the next one is used
+FINE, COARSE = 0.002, 1.0  # seconds to which a reset is exact, where it has decimals and where it has none
+
+
+class Algorithm(StrEnum):
+    """What kind of clock the server seems to run."""
+
+    UNKNOWN = "unknown"  # nothing comes back by itself, as far as we know
+    BUCKET = "bucket"
+    WINDOW = "fixed window"
+    SLIDING = "sliding window"
+
+
+class Reading(StrEnum):
+    """What a reply's reset means for its ``remaining``."""
+
+    CURRENT = "current"  # it speaks of the window we are in
+    OLD = "old"  # of one that is over: worth nothing
+    NEXT = "next"  # the server's window has rolled over before ours
+    CHANGED = "changed"  # the verdict is another: begin anew from this reply
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Told:
+    """What one reply said, and when: ``used`` of ``limit``, ``reset`` in seconds; ``epoch`` of its send."""
+
+    limit: float
+    used: float | None
+    reset: float | None
+    epoch: int
+    sent_at: float
+    received_at: float
+
+
+class Clock:
+    """The verdict on one window's algorithm and length, and the end of a fixed one."""
+
+    def __init__(self, *, period: float = PERIOD, algorithm: Algorithm = Algorithm.UNKNOWN) -> None:
+        self.period = period
+        self.algorithm = algorithm
+        self.epoch = 0
+        self.probing = False  # a presumed window has just rolled over for the first time: one request goes ahead
+        self.ends_at: float | None = None
+        self._ended_at = -inf  # the end of the window before
+        self._first_sent = inf
+        self._timed = False  # whether the period was measured or named
+        self._trusted = False
+        self._resolution = COARSE
+        self._margin = 0.0
+        self._contradictions = 0
+        self._base: tuple[float, float] | None = None
+
+    def name_period(self, period: float) -> None:
+        self.period, self._timed = period, True
+
+    def sent(self, at: float) -> None:
+        """One of ours leaves at *at*."""
+        self._first_sent = min(self._first_sent, at)
+
+    def roll(self, now: float) -> bool:
+        """Whether the window's end has passed; all of the limit is there again, or so it is presumed the first time."""
+        if self.algorithm is not Algorithm.WINDOW or self.ends_at is None or now < self.ends_at + GUARD:
+            return False
+        self._ended_at, self.ends_at = self.ends_at, None  # when the new one ends, its first reply will tell
+        self.epoch += 1
+        self.probing = not self._trusted
+        return True
+
+    def wait(self, now: float) -> float | None:
+        """Seconds until the window's end; None if there is nothing to wait for."""
+        if self.algorithm is not Algorithm.WINDOW:
+            return None
+        end = self.ends_at if self.ends_at is not None else self._ended_at + self.period
+        return end + GUARD - now if end > now else None
+
+    def read(self, told: Told) -> Reading:
+        """Take in one reply."""
+        changed = self._decide(told)
+        if self.algorithm is Algorithm.WINDOW:
+            reading = self._place(told)
+            if self.algorithm is Algorithm.SLIDING:
+                return Reading.CHANGED
+            return Reading.CHANGED if changed and reading is Reading.CURRENT else reading
+        self.probing = False
+        return Reading.CHANGED if changed else Reading.CURRENT
+
+    # -- which algorithm
+
+    def _decide(self, told: Told) -> bool:
+        """Bucket or window? Only a reply that can tell them apart decides. Returns whether the verdict changed."""
+        if told.reset is None or told.used is None:
+            return False
+        if told.reset != floor(told.reset):
+            self._resolution = FINE
+        if told.used < 2 or told.reset <= 3 * self._resolution or self.algorithm is Algorithm.SLIDING:  # noqa: PLR2004
+            return False  # of one, every length fits
+        fits = [period for period in PERIODS if self._fits_bucket(told, period)]
+        if self._agrees(fits, told):
+            self._contradictions = 0
+            return False
+        self._contradictions += 1
+        if self.algorithm is not Algorithm.UNKNOWN and self._contradictions < CONTRADICTIONS:
+            return False
+        self._contradictions = 0
+        self.ends_at, self._ended_at = None, -inf
+        self.algorithm = Algorithm.BUCKET if fits else Algorithm.WINDOW
+        if not fits and not self._timed:  # as long as its rest, at the least
+            self.period = next((p for p in PERIODS if p >= told.reset - self._resolution), PERIODS[-1])
+        elif fits and self.period not in fits:
+            self.period = fits[0]
+        return True
+
+    def _fits_bucket(self, told: Told, period: float) -> bool:
+        assert told.used is not None
+        assert told.reset is not None
+        full = told.used / told.limit * period
+        slack = self._resolution + 0.01 * full
+        return full - period / told.limit - slack <= told.reset <= full + slack
+
+    def _agrees(self, fits: list[float], told: Told) -> bool:
+        """Whether a reply is what the present verdict foretold."""
+        assert told.reset is not None
+        if self.algorithm is Algorithm.BUCKET:
+            return self.period in fits
+        if self.algorithm is Algorithm.UNKNOWN:
+            return False
+        if self.ends_at is None:
+            return True
+        moved = told.sent_at + told.reset - self._resolution > self.ends_at + self._slack
+        return not (moved and told.received_at < self.ends_at)  # a window's end does not move while it lasts
+
+    # -- the end of a fixed window
+
+    @property
+    def _slack(self) -> float:
+        return max(self._resolution, 0.01 * self.period)
+
+    def _place(self, told: Told) -> Reading:
+        """Whether the reply speaks of the window we are in; narrows down when that one ends."""
+        if told.reset is None:
+            return Reading.CURRENT if told.epoch == self.epoch else Reading.OLD
+        earliest = told.sent_at + told.reset - self._resolution
+        latest = told.received_at + told.reset + self._margin
+        if self.ends_at is None:
+            return self._begin(told, latest)
+        if latest < self.ends_at - self._slack:
+            return Reading.OLD
+        if earliest > self.ends_at + self._slack:
+            self._ended_at, self.ends_at = self.ends_at, None
+            self.epoch += 1
+            self._begin(told, latest)
+            return Reading.NEXT
+        self.ends_at = min(max(self.ends_at, earliest), latest)
+        return Reading.CURRENT
+
+    def _begin(self, told: Told, latest: float) -> Reading:
+        """The first word on a new window, or a late one on the old."""
+        assert told.reset is not None
+        ours = told.epoch == self.epoch  # sent after the rollover
+        if self.probing and ours and told.reset < self.period / 2:
+            self._slide()
+            return Reading.CHANGED
+        if latest <= self._ended_at + self._slack:
+            if ours:  # we presumed the end too soon: this server rounds its resets down, so wait one unit longer
+                self._margin = self._resolution
+                self.ends_at = latest + self._margin
+                self.probing = False
+                return Reading.NEXT
+            return Reading.OLD
+        self.ends_at = latest
+        self.probing = False
+        if self._ended_at > -inf:
+            self._learn_period(latest - self._ended_at)
+            self._trusted = self._trusted or ours
+        return Reading.CURRENT
+
+    def _slide(self) -> None:
+        """No fresh window began where the last seemed to end: what ended there was our first send's memory."""
+        seen = self._ended_at - self._first_sent
+        near = [period for period in PERIODS if abs(period - seen) <= self._slack + 0.03 * period]
+        self.period = near[0] if near else max(seen, FINE)
+        self.algorithm = Algorithm.SLIDING
+        self.ends_at, self.probing, self._timed = None, False, True
+
+    def _learn_period(self, seen: float) -> None:
+        """A window's length from two ends; after a quiet time there may be several windows between them."""
+        near = [period for period in PERIODS if abs(period - seen) <= self._slack + 0.1 * period]
+        length = near[0] if near else seen
+        if not self._timed or length < self.period:
+            self.period, self._timed = length, True

@@ -1,0 +1,274 @@
+"""A limit at a server that tells nothing of it: found from what it accepts, and from when it refuses.
+
+An *edge* is the first refusal after a time of acceptance: at that moment nothing was left. What happens after it tells
+the two kinds of server apart, so one request at a time asks, step by step and at the moments when windows usually end:
+
+* it soon passes again: capacity comes back steadily (a bucket). Between two edges the server gave exactly what it
+  accepted in that time, so accepted / seconds is its rate. We go at that rate, creeping upwards until the next edge.
+* it passes at the end of some window only: what was accepted before the edge is that window's limit. Our own sends of
+  the last window are kept, and go again when the server has forgotten them.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from math import floor, inf
+
+from batchrunner.limits.clock import GUARD, PERIODS, Algorithm
+from batchrunner.limits.spent import Spent
+
+EPSILON = 1e-6
+ASK = 1.0  # seconds from an edge to the first question; then ever longer
+ASK_GROWTH = 1.6
+ASK_MAX = 60.0
+MINUTE = 60.0
+SOON = 1.5  # seconds; a first question answered by then means a bucket
+BURST = 2.0  # seconds of the rate that may go at once after a pause
+CREEP = 0.01  # of the rate, for each hundred accepted
+CREEP_AFTER = 100
+BACK_OFF = 0.85  # of the rate, at an edge too near to the last one to measure between them
+MEASURABLE = 20  # requests accepted between two edges give the rate to a twentieth
+SETTLED = 0.995  # of a measured rate
+SNAP = 0.05  # by which a window may seem longer than it is
+FULL = 0.9  # of a window's limit used up: a refusal then only corrects the number
+WIDEN_AFTER = 3  # windows without a refusal
+SPAN = 3600.0  # seconds of sends that are kept while no period is known
+
+
+class Mode(StrEnum):
+    """What is known."""
+
+    OPEN = "open"  # nothing was refused yet
+    ASKING = "asking"  # at an edge, one request at a time
+    RATE = "rate"  # so much a second
+    WINDOW = "window"  # so much in any stretch of a period
+
+
+@dataclass(slots=True)
+class _Edge:
+    at: float
+    accepted: float = 0.0  # since
+
+
+class Found:
+    """One dimension's limit as it was found. ``limit`` permits in ``period`` seconds, once there are any."""
+
+    def __init__(self, *, now: float) -> None:
+        self.mode = Mode.OPEN
+        self.limit = inf
+        self.period = MINUTE
+        self.evidence = "nothing refused yet"
+        self._began_at: float | None = None
+        self._spent = Spent()
+        self._edge = _Edge(now)
+        self._base = _Edge(now)  # the edge the rate is measured from
+        self._measured = False
+        self._level = 0.0
+        self._at = now
+        self._clean = 0.0
+        self._creep = CREEP
+        self._doubled_at = now
+        self._asked = 0
+        self._ask_at = now
+        self._last_no = now
+        self._step = 1.0
+
+    @property
+    def algorithm(self) -> Algorithm:
+        return {Mode.RATE: Algorithm.BUCKET, Mode.WINDOW: Algorithm.SLIDING}.get(self.mode, Algorithm.UNKNOWN)
+
+    @property
+    def rate(self) -> float:
+        return self.limit / self.period
+
+    @property
+    def is_known(self) -> bool:
+        return self.limit < inf
+
+    def believe(self, limit: float, period: float, algorithm: Algorithm, *, now: float) -> None:
+        """Start from what an earlier run found."""
+        self.limit, self.period = limit, period
+        self.mode = Mode.WINDOW if algorithm is Algorithm.SLIDING else Mode.RATE
+        self.evidence = "an earlier run"
+        self._measured = True
+        self._began_at = now
+        self._level = min(self.rate * BURST, 1.0)
+        self._edge, self._base = _Edge(now), _Edge(now)
+
+    def restore(self, cost: float, sent: float) -> None:
+        """At a start: what an earlier run sent within the window still counts."""
+        self._spent.add(cost, sent, period=self.period)
+
+    def wait(self, cost: float, now: float, *, alone: bool) -> float:
+        """Seconds until *cost* may be sent; infinite if only a reply can change anything."""
+        self._advance(now)
+        match self.mode:
+            case Mode.OPEN:
+                return 0.0
+            case Mode.ASKING:
+                return max(self._ask_at - now, 0.0) if alone else inf
+            case Mode.RATE:
+                missing = min(cost, self.rate * BURST) - self._level
+                return 0.0 if missing <= EPSILON else missing / self.rate
+            case Mode.WINDOW:
+                missing = self._spent.total + cost - max(self.limit, cost)
+                sent = self._spent.sent_when(missing) if missing > EPSILON else -inf
+                return max(sent + self.period + GUARD - now, EPSILON) if sent > -inf else 0.0
+
+    def take(self, cost: float, at: float) -> None:
+        self._advance(at)
+        if self._began_at is None:
+            self._began_at = at
+        self._level -= cost
+        self._spent.add(cost, at, period=self.period)
+        self._edge.accepted += cost
+        self._base.accepted += cost
+
+    def charge(self, extra: float) -> None:
+        """Correct an earlier charge: positive is a debt, negative a refund."""
+        self._level -= extra
+        self._edge.accepted += extra
+        self._base.accepted += extra
+        if extra < 0:
+            self._spent.give_back(-extra)
+        else:
+            self._spent.add(extra, self._at, period=self.period)
+
+    def accepted(self, cost: float, sent_at: float, now: float) -> None:
+        """A reply that was no refusal."""
+        self._advance(now)
+        if self.mode is Mode.ASKING and sent_at > self._last_no:
+            self._answered(cost, sent_at)
+        elif self.mode is Mode.RATE:
+            self._creep_up(cost, now)
+        elif self.mode is Mode.WINDOW:
+            self._widen(cost)
+
+    def refused(self, cost: float, sent_at: float, now: float, *, retry_after: float | None) -> None:
+        """A refusal. Those sent before the last edge was known belong to it and tell nothing new."""
+        self._advance(now)
+        self.charge(-cost)
+        if sent_at <= self._last_no:
+            return
+        self._last_no = now
+        match self.mode:
+            case Mode.OPEN:
+                self._ask(now, retry_after, first=True)
+            case Mode.ASKING:
+                self._ask(now, retry_after)
+            case Mode.RATE:
+                self._edge_of_rate(sent_at, now, retry_after)
+            case Mode.WINDOW:
+                self._edge_of_window(now, retry_after)
+
+    # -- asking
+
+    def _ask(self, now: float, retry_after: float | None, *, first: bool = False) -> None:
+        """Go on asking: when the server says, else step by step, and at the moments when windows usually end."""
+        if first:
+            self._edge, self._base, self._asked = _Edge(now, self._spent.total), _Edge(now), 0
+            self.mode = Mode.ASKING
+        self._asked += 1
+        if retry_after is not None:
+            self._ask_at = now + max(retry_after, EPSILON)
+            return
+        begin = self._edge.at if self._began_at is None else self._began_at
+        usual = [begin + period for period in PERIODS] + [(floor(now / MINUTE) + 1) * MINUTE]
+        steps = now + min(ASK * ASK_GROWTH ** (self._asked - 1), ASK_MAX)
+        likely = [end + GUARD for end in usual if now + ASK / 2 < end + GUARD < steps]
+        self._ask_at = min(likely, default=steps)
+
+    def _answered(self, cost: float, sent_at: float) -> None:
+        """The question passed: by when it did, a bucket or a window."""
+        begin = self._edge.at if self._began_at is None else self._began_at
+        limit = self._edge.accepted - cost
+        period = None if self._asked <= 1 and sent_at - self._edge.at <= SOON else self._period(begin, sent_at)
+        if period is None or limit < 1:
+            seconds = max(MINUTE + self._edge.at - begin, EPSILON)
+            self._go_at(max(limit, 1.0) / seconds, f"refused after {limit:g}, and soon passed again")
+            return
+        self.mode, self.limit, self.period = Mode.WINDOW, limit, period
+        self.evidence = f"{limit:g} were accepted, the next only {sent_at - self._edge.at:.1f} s later"
+        if sent_at < begin + period - SNAP * period:  # the clock's window is over, before ours would be
+            self._spent = Spent()
+            self._spent.add(cost, sent_at, period=period)
+
+    def _period(self, begin: float, sent_at: float) -> float | None:
+        """The usual length of a window that ended between the last refusal and this success."""
+        for period in PERIODS:
+            if self._edge.at < begin + period <= sent_at + EPSILON and sent_at - begin <= period * (1 + SNAP) + ASK:
+                return period
+        boundary = floor(sent_at / MINUTE) * MINUTE
+        return MINUTE if self._edge.at < boundary and sent_at - boundary <= ASK else None
+
+    # -- a rate
+
+    def _go_at(self, rate: float, evidence: str) -> None:
+        self.mode, self.period, self.limit = Mode.RATE, MINUTE, rate * MINUTE
+        self.evidence = evidence
+        self._level = min(self._level, self.rate * BURST)
+        self._doubled_at = self._at
+
+    def _creep_up(self, cost: float, now: float) -> None:
+        """Until its first edge a rate doubles each second; a measured one creeps."""
+        if not self._measured:
+            if now >= self._doubled_at + 1.0:
+                self._doubled_at = now
+                self.limit *= 2.0
+            return
+        self._clean += cost
+        if self._clean >= CREEP_AFTER:
+            self._clean = 0.0
+            self.limit *= 1 + self._creep
+            self._creep *= 1.25
+
+    def _edge_of_rate(self, sent_at: float, now: float, retry_after: float | None) -> None:
+        later = self._spent.since(sent_at)  # in flight behind the refused one: nobody knows of them yet
+        seconds, accepted = sent_at - self._base.at, self._base.accepted - later
+        if accepted < 1 and seconds > SOON:
+            self._ask(now, retry_after, first=True)
+            return
+        near = self._edge.accepted - later < MEASURABLE or sent_at - self._edge.at < 1.0
+        if self._measured and near:
+            self._go_at(self.rate * BACK_OFF, "refused again at once")
+        elif accepted >= 1 and seconds > 0:
+            self._go_at(accepted / seconds * SETTLED, f"{accepted:g} were accepted in {seconds:.1f} s between refusals")
+            if accepted >= MEASURABLE:
+                self._base = _Edge(sent_at, later)
+        self._measured = True
+        self._clean, self._creep = 0.0, CREEP
+        self._edge = _Edge(sent_at, later)
+        self._level = min(self._level, 0.0)
+
+    # -- a window
+
+    def _widen(self, cost: float) -> None:
+        """After some windows without a refusal ask for one more, then for two, four, …"""
+        self._clean += cost
+        if self._clean >= WIDEN_AFTER * self.limit:
+            self._clean = 0.0
+            self.limit += self._step
+            self._step *= 2.0
+
+    def _edge_of_window(self, now: float, retry_after: float | None) -> None:
+        used = self._spent.total
+        if used >= FULL * self.limit:
+            self._tell(max(used, 1.0), f"refused after {used:g}")
+            self._step, self._clean = 1.0, 0.0
+            return
+        self._began_at = self._spent.oldest or now
+        self.limit = inf
+        self._ask(now, retry_after, first=True)
+
+    def _tell(self, limit: float, evidence: str) -> None:
+        self.limit, self.evidence = limit, evidence
+
+    def _advance(self, now: float) -> None:
+        passed = now - self._at
+        if passed <= 0:
+            return
+        self._at = now
+        self._spent.forget(now - (self.period + GUARD if self.mode is Mode.WINDOW else SPAN))
+        if self.mode is Mode.RATE:
+            self._level = min(self._level + passed * self.rate, self.rate * max(BURST, passed))
+        elif self.mode is not Mode.OPEN:
+            self._level = 0.0

@@ -1,0 +1,72 @@
+"""Our own sends of one window's length: what comes back when, at a server that remembers each request for a while."""
+
+from collections import deque
+from dataclasses import dataclass
+from math import inf
+
+STEPS = 2000  # a window is kept in so many steps at most, however many sends fell into it
+STEP_MIN = 0.01  # seconds
+
+
+@dataclass(slots=True)
+class _Step:
+    first: float
+    last: float
+    cost: float
+
+
+class Spent:
+    """A log of costs in steps of the window's length / 2000. Times may arrive a little out of order."""
+
+    def __init__(self) -> None:
+        self.total = 0.0
+        self._steps: deque[_Step] = deque()
+
+    def add(self, cost: float, at: float, *, period: float) -> None:
+        self.total += cost
+        newest = self._steps[-1] if self._steps else None
+        if newest is not None and at < newest.first + max(STEP_MIN, period / STEPS):
+            newest.cost += cost
+            newest.last = max(newest.last, at)
+        else:
+            self._steps.append(_Step(at, at, cost))
+
+    def give_back(self, cost: float) -> None:
+        """A send that did not count after all, or counted less; taken off the newest steps."""
+        while cost > 0 and self._steps:
+            newest = self._steps[-1]
+            taken = min(cost, newest.cost)
+            newest.cost -= taken
+            self.total -= taken
+            cost -= taken
+            if newest.cost <= 0:
+                self._steps.pop()
+
+    def forget(self, until: float) -> float:
+        """Drop what was sent at *until* or before; returns how much that was."""
+        gone = 0.0
+        while self._steps and self._steps[0].last <= until:
+            gone += self._steps.popleft().cost
+        self.total = max(self.total - gone, 0.0) if self._steps else 0.0
+        return gone
+
+    def since(self, begin: float) -> float:
+        """How much was sent after *begin*."""
+        amount = 0.0
+        for step in reversed(self._steps):
+            if step.first <= begin:
+                break
+            amount += step.cost
+        return amount
+
+    def sent_when(self, cost: float) -> float:
+        """When the send happened with which the oldest ones come to *cost*; infinite if there is not so much."""
+        for step in self._steps:
+            cost -= step.cost
+            if cost <= 0:
+                return step.last
+        return inf
+
+    @property
+    def oldest(self) -> float | None:
+        return self._steps[0].first if self._steps else None
