@@ -108,11 +108,11 @@ class Found:
                 return max(self._ask_at - now, 0.0) if alone else inf
             case Mode.RATE:
                 missing = min(cost, self.rate * BURST) - self._level
-                return 0.0 if missing <= EPSILON else missing / self.rate
+                return max(self._at - now, 0.0) + (missing / self.rate if missing > EPSILON else 0.0)
             case Mode.WINDOW:
                 missing = self._spent.total + cost - max(self.limit, cost)
                 sent = self._spent.sent_when(missing) if missing > EPSILON else -inf
-                return max(sent + self.period + GUARD - now, EPSILON) if sent > -inf else 0.0
+                return max(sent + self.period + GUARD - now, EPSILON) if sent > -inf else max(self._at - now, 0.0)
 
     def take(self, cost: float, at: float) -> None:
         self._advance(at)

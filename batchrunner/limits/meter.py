@@ -124,12 +124,12 @@ class Meter:
         reserve = 0.0 if alone else self.reserve
         missing = min(cost, self.limit - reserve) + reserve - self._level
         if missing <= EPSILON:
-            return 0.0
+            return max(self._at - now, 0.0)  # what is there by the last permit's time may not be there before
         if (until_end := self.clock.wait(now)) is not None:
             return until_end
         match self.algorithm:
             case Algorithm.BUCKET:
-                return missing / self.rate
+                return max(self._at - now, 0.0) + missing / self.rate
             case Algorithm.SLIDING if (sent := self._spent.sent_when(missing)) < inf:
                 return max(sent + self.period + GUARD - now, EPSILON)
             case _:  # others' requests fill it, or we can't tell: one request asks
