@@ -15,6 +15,7 @@ PERIODS = (1.0, 10.0, 60.0, 300.0, 3600.0, 86400.0)
 PERIOD = 60.0  # where neither a name nor a reset tells
 CONTRADICTIONS = 2
 GUARD = 0.05  # seconds past a window's end before the next one is used
+TICK = 1e-6  # seconds; less is float noise
 FINE, COARSE = 0.002, 1.0  # seconds to which a reset is exact, where it has decimals and where it has none
 
 
@@ -38,7 +39,10 @@ class Reading(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Told:
-    """What one reply said, and when: ``used`` of ``limit``, ``reset`` in seconds; ``epoch`` of its send."""
+    """What one reply said, and when: ``used`` of ``limit``, ``reset`` in seconds; ``epoch`` of its send.
+
+    ``refused``: it was a refusal, so of its own cost nothing was used.
+    """
 
     limit: float
     used: float | None
@@ -46,6 +50,7 @@ class Told:
     epoch: int
     sent_at: float
     received_at: float
+    refused: bool = False
 
 
 class Clock:
@@ -56,29 +61,46 @@ class Clock:
         self.algorithm = algorithm
         self.epoch = 0
         self.probing = False  # a presumed window has just rolled over for the first time: one request goes ahead
-        self.ends_at: float | None = None
+        self._ends: tuple[float, float] | None = None  # the earliest and the latest that the window can end
         self._ended_at = -inf  # the end of the window before
-        self._first_sent = inf
+        self._first_sent = inf  # of all
+        self._window_sent = inf  # the first of this window
+        self._late = False  # this server's windows end late in what its replies allow, not early
         self._timed = False  # whether the period was measured or named
         self._trusted = False
         self._resolution = COARSE
-        self._margin = 0.0
         self._contradictions = 0
-        self._base: tuple[float, float] | None = None
 
     def name_period(self, period: float) -> None:
         self.period, self._timed = period, True
 
+    @property
+    def ends_at(self) -> float | None:
+        """When the fixed window will end, as well as we know.
+
+        Most servers write ``reset`` as a request arrives, soon after it was sent: then the end is the earliest that the
+        replies allow. Where resets have no decimals, a window is taken to have begun with its first request.
+        """
+        if self._ends is None:
+            return None
+        earliest, latest = self._ends
+        if self._late:
+            return latest
+        if self._resolution == FINE:
+            return earliest
+        return min(max(self._window_sent + self.period, earliest), latest)
+
     def sent(self, at: float) -> None:
         """One of ours leaves at *at*."""
         self._first_sent = min(self._first_sent, at)
+        self._window_sent = min(self._window_sent, at)
 
     def roll(self, now: float) -> bool:
         """Whether the window's end has passed; all of the limit is there again, or so it is presumed the first time."""
-        if self.algorithm is not Algorithm.WINDOW or self.ends_at is None or now < self.ends_at + GUARD:
+        ends_at = self.ends_at
+        if self.algorithm is not Algorithm.WINDOW or ends_at is None or now + TICK < ends_at + GUARD:
             return False
-        self._ended_at, self.ends_at = self.ends_at, None  # when the new one ends, its first reply will tell
-        self.epoch += 1
+        self._turn(ends_at)  # when the new one ends, its first reply will tell
         self.probing = not self._trusted
         return True
 
@@ -87,15 +109,21 @@ class Clock:
         if self.algorithm is not Algorithm.WINDOW:
             return None
         end = self.ends_at if self.ends_at is not None else self._ended_at + self.period
-        return end + GUARD - now if end > now else None
+        return end + GUARD - now if end + GUARD > now + TICK else None
+
+    def doubt(self) -> None:
+        """A refusal where a fresh window should have had room: believe in no windows, if that happens again."""
+        self._trusted = False
+        self._contradictions += 1
+        if self._contradictions >= CONTRADICTIONS:
+            self._contradictions = 0
+            self.algorithm, self._ends, self.probing = Algorithm.SLIDING, None, False
 
     def read(self, told: Told) -> Reading:
         """Take in one reply."""
         changed = self._decide(told)
         if self.algorithm is Algorithm.WINDOW:
             reading = self._place(told)
-            if self.algorithm is Algorithm.SLIDING:
-                return Reading.CHANGED
             return Reading.CHANGED if changed and reading is Reading.CURRENT else reading
         self.probing = False
         return Reading.CHANGED if changed else Reading.CURRENT
@@ -118,7 +146,7 @@ class Clock:
         if self.algorithm is not Algorithm.UNKNOWN and self._contradictions < CONTRADICTIONS:
             return False
         self._contradictions = 0
-        self.ends_at, self._ended_at = None, -inf
+        self._ends, self._ended_at = None, -inf
         self.algorithm = Algorithm.BUCKET if fits else Algorithm.WINDOW
         if not fits and not self._timed:  # as long as its rest, at the least
             self.period = next((p for p in PERIODS if p >= told.reset - self._resolution), PERIODS[-1])
@@ -140,10 +168,10 @@ class Clock:
             return self.period in fits
         if self.algorithm is Algorithm.UNKNOWN:
             return False
-        if self.ends_at is None:
+        if self._ends is None:
             return True
-        moved = told.sent_at + told.reset - self._resolution > self.ends_at + self._slack
-        return not (moved and told.received_at < self.ends_at)  # a window's end does not move while it lasts
+        moved = told.sent_at + told.reset - self._resolution > self._ends[1] + self._slack
+        return not (moved and told.received_at < self._ends[0])  # a window's end does not move while it lasts
 
     # -- the end of a fixed window
 
@@ -156,34 +184,46 @@ class Clock:
         if told.reset is None:
             return Reading.CURRENT if told.epoch == self.epoch else Reading.OLD
         earliest = told.sent_at + told.reset - self._resolution
-        latest = told.received_at + told.reset + self._margin
-        if self.ends_at is None:
-            return self._begin(told, latest)
-        if latest < self.ends_at - self._slack:
+        latest = told.received_at + told.reset
+        if self._ends is None:
+            return self._begin(told, earliest, latest)
+        if latest < self._ends[0] - self._slack:
             return Reading.OLD
-        if earliest > self.ends_at + self._slack:
-            self._ended_at, self.ends_at = self.ends_at, None
-            self.epoch += 1
-            self._begin(told, latest)
+        if earliest > self._ends[1] + self._slack:
+            self._turn(self._ends[1])
+            self._window_sent = told.sent_at
+            self._begin(told, earliest, latest)
             return Reading.NEXT
-        self.ends_at = min(max(self.ends_at, earliest), latest)
+        self._ends = self._narrowed(earliest, latest)
         return Reading.CURRENT
 
-    def _begin(self, told: Told, latest: float) -> Reading:
+    def _turn(self, ended_at: float) -> None:
+        self._ended_at, self._ends = ended_at, None
+        self._window_sent = inf
+        self.epoch += 1
+
+    def _narrowed(self, earliest: float, latest: float) -> tuple[float, float]:
+        assert self._ends is not None
+        low, high = max(self._ends[0], earliest), min(self._ends[1], latest)
+        return (low, high) if low <= high else (high, high)
+
+    def _begin(self, told: Told, earliest: float, latest: float) -> Reading:
         """The first word on a new window, or a late one on the old."""
         assert told.reset is not None
         ours = told.epoch == self.epoch  # sent after the rollover
-        if self.probing and ours and told.reset < self.period / 2:
+        early = latest <= self._ended_at + self._slack
+        asked = self.probing and ours
+        if asked and not told.refused and 2 * GUARD < told.reset < self.period / 2:
             self._slide()
             return Reading.CHANGED
-        if latest <= self._ended_at + self._slack:
-            if ours:  # we presumed the end too soon: this server rounds its resets down, so wait one unit longer
-                self._margin = self._resolution
-                self.ends_at = latest + self._margin
-                self.probing = False
-                return Reading.NEXT
+        if ours and (early or (asked and told.refused)):
+            # we presumed the end too soon: this server's windows end late
+            self._late, self.probing, self._trusted = True, False, False
+            self._ends = (earliest, max(latest, told.received_at + GUARD))
+            return Reading.NEXT
+        if early:
             return Reading.OLD
-        self.ends_at = latest
+        self._ends = (earliest, latest)
         self.probing = False
         if self._ended_at > -inf:
             self._learn_period(latest - self._ended_at)
@@ -196,7 +236,7 @@ class Clock:
         near = [period for period in PERIODS if abs(period - seen) <= self._slack + 0.03 * period]
         self.period = near[0] if near else max(seen, FINE)
         self.algorithm = Algorithm.SLIDING
-        self.ends_at, self.probing, self._timed = None, False, True
+        self._ends, self.probing, self._timed = None, False, True
 
     def _learn_period(self, seen: float) -> None:
         """A window's length from two ends; after a quiet time there may be several windows between them."""

@@ -29,6 +29,7 @@ HORIZON = 0.1  # seconds ahead that a permit may be given, so that one exchange 
 MINUTE = 60.0
 CONFIRMED = 0.95  # of a stated limit, told by the server, is the same limit
 SOON = 2.0  # seconds; a refusal to be repeated by then, with plenty remaining, is of too many at once
+TOLD_START = 32  # in flight at once, where the first reply told of a window
 OUTAGE = frozenset({FailureClass.SERVER_ERROR, FailureClass.TIMEOUT, FailureClass.NETWORK, FailureClass.UNREACHABLE})
 STATED = "stated"
 FINDABLE = (Dimension.REQUESTS, Dimension.TOKENS)
@@ -133,7 +134,8 @@ class Limiter:
                 self._use(permit, None if outcome.usage is None else outcome.usage.total, received_at)
                 self._succeeded(permit, sent_at, received_at)
             case Failure():
-                self._observe(permit, outcome.quota, sent_at, received_at)
+                limited = outcome.kind is FailureClass.RATE_LIMIT
+                self._observe(permit, outcome.quota, sent_at, received_at, refused=limited)
                 self._failed(permit, outcome, sent_at, received_at)
         self.slots.give()
         self._note(received_at)
@@ -233,7 +235,9 @@ class Limiter:
             waits.append((found.wait(_share(dimension, cost), now, alone=alone), _NAMES[dimension]))
         return max((0.0, "none"), *waits)
 
-    def _observe(self, permit: Permit, quota: Quota, sent_at: float, received_at: float) -> None:
+    def _observe(
+        self, permit: Permit, quota: Quota, sent_at: float, received_at: float, *, refused: bool = False
+    ) -> None:
         marks = dict(permit.marks)
         for window in quota.windows:
             if window.dimension is Dimension.IN_FLIGHT:
@@ -249,7 +253,7 @@ class Limiter:
                 marks[key] = meter.take(_share(key[0], permit.cost), sent_at)
                 meter.release(marks[key])
             mark = marks.get(key) or Mark(meter.account, meter.account, meter.clock.epoch, 0.0)
-            meter.observe(window, mark, sent_at=sent_at, received_at=received_at)
+            meter.observe(window, mark, sent_at=sent_at, received_at=received_at, refused=refused)
         if quota.windows:
             self._confirmed = frozenset(key[0] for key in self._meters if self._is_confirmed(key[0]))
 
@@ -274,6 +278,7 @@ class Limiter:
         meter = Meter(window.dimension, limit, now=min(sent_at, now), period=window.period)
         self._meters[key] = meter
         self._found.pop(window.dimension, None)
+        self.slots.open(TOLD_START)
         return meter
 
     def _is_confirmed(self, dimension: Dimension) -> bool:

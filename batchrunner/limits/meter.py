@@ -26,7 +26,7 @@ GAIN_UP = 1 / 64
 DEVIATIONS = 3.0  # of our account from what replies prove, are held back against shuffled arrivals
 RESERVE_SHARE = 0.01  # of the limit, at most, is held back against shuffled arrivals
 JITTER = 0.25  # seconds by which one send may overtake another on its way
-SHUFFLE = 0.02  # seconds of sends that are held back until it is known how far off we are
+SHUFFLE = 0.02  # seconds of a bucket's sends that are held back at the least
 PROBE = 1.0  # seconds to the first try, where nothing is left and nothing says when more will be; then ever longer
 PROBE_GROWTH = 1.6
 
@@ -75,7 +75,7 @@ class Meter:
         self._history: deque[tuple[float, float]] = deque()
         self._anchored = False
         self._least = limit  # of what replies said is left, and what came back since
-        self._deviation = max(1.0, self.rate * SHUFFLE) / DEVIATIONS
+        self._deviation = 0.0
 
     @property
     def period(self) -> float:
@@ -97,8 +97,9 @@ class Meter:
 
     @property
     def reserve(self) -> float:
-        """Permits that are held back against shuffled arrivals."""
-        return min(DEVIATIONS * self._deviation, max(self.limit * RESERVE_SHARE, 1.0))
+        """Permits that are held back: where capacity comes back all the time, arrivals in another order can need it."""
+        shuffled = max(1.0, self.rate * SHUFFLE) if self.algorithm is Algorithm.BUCKET else 0.0
+        return min(max(DEVIATIONS * self._deviation, shuffled), max(self.limit * RESERVE_SHARE, 1.0))
 
     @property
     def remaining(self) -> float:
@@ -173,7 +174,7 @@ class Meter:
         self._spent.add(cost, sent, period=self.period)
         self._level -= max(cost - back, 0.0) if back else cost
 
-    def observe(self, window: Window, mark: Mark, *, sent_at: float, received_at: float) -> None:
+    def observe(self, window: Window, mark: Mark, *, sent_at: float, received_at: float, refused: bool = False) -> None:
         """Take in what one reply told of this window."""
         self._advance(received_at)
         self.clock.sent(sent_at)
@@ -191,6 +192,7 @@ class Meter:
                 epoch=mark.epoch,
                 sent_at=sent_at,
                 received_at=received_at,
+                refused=refused,
             )
         )
         self._expect(window, received_at)
@@ -208,6 +210,8 @@ class Meter:
         """A refusal is an observation: there was not enough for that cost, and the send itself was not charged."""
         self._advance(now)
         self.refusals += 1
+        if self.algorithm is Algorithm.WINDOW and mark.epoch == self.clock.epoch and self._level > self.limit / 2:
+            self.clock.doubt()
         self.charge(-mark.cost)
         self._expect(window, now)
         drift = max(self._account - mark.account, 0.0)
@@ -275,4 +279,5 @@ class Meter:
 
     def _correct(self, error: float, gain: float) -> None:
         self._level += error * gain
-        self._deviation += (abs(error) - self._deviation) / 32
+        if self.algorithm is not Algorithm.SLIDING:  # whose own log is exact
+            self._deviation += (abs(error) - self._deviation) / 32

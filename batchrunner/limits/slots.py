@@ -68,6 +68,11 @@ class Slots:
         self.generation += 1
         self._clean = 0
 
+    def open(self, limit: int) -> None:
+        """The server tells of windows, so most likely it has no other limit: no need to feel the way from one."""
+        if self.refused_at is None:
+            self._limit = max(self._limit, float(min(limit, self.most)))
+
     def told(self, limit: int) -> None:
         """The server names its limit."""
         self.most = max(1, min(self.most, limit))
