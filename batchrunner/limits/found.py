@@ -25,12 +25,16 @@ SOON = 1.5  # seconds; a first question answered by then means a bucket
 BURST = 2.0  # seconds of the rate that may go at once after a pause
 CREEP = 0.01  # of the rate, for each hundred accepted
 CREEP_AFTER = 100
+CREEP_GROWTH = 1.355  # each time that nothing is refused
+CREEP_MAX = 0.1
+GROWTH = 1.35  # a second, of a rate that is only a guess
 BACK_OFF = 0.85  # of the rate, at an edge too near to the last one to measure between them
 MEASURABLE = 20  # requests accepted between two edges give the rate to a twentieth
 SETTLED = 0.995  # of a measured rate
 SNAP = 0.05  # by which a window may seem longer than it is
 FULL = 0.9  # of a window's limit used up: a refusal then only corrects the number
 WIDEN_AFTER = 3  # windows without a refusal
+AHEAD = 0.1  # seconds that permits may have been given ahead, at the old rate
 SPAN = 3600.0  # seconds of sends that are kept while no period is known
 
 
@@ -62,11 +66,12 @@ class Found:
         self._edge = _Edge(now)
         self._base = _Edge(now)  # the edge the rate is measured from
         self._measured = False
+        self._again = False  # the last edge was too near to the one before
         self._level = 0.0
         self._at = now
         self._clean = 0.0
         self._creep = CREEP
-        self._doubled_at = now
+        self._grown_at = now
         self._asked = 0
         self._ask_at = now
         self._last_no = now
@@ -146,10 +151,10 @@ class Found:
     def refused(self, cost: float, sent_at: float, now: float, *, retry_after: float | None) -> None:
         """A refusal. Those sent before the last edge was known belong to it and tell nothing new."""
         self._advance(now)
-        self.charge(-cost)
+        self._give_back(cost, sent_at)
         if sent_at <= self._last_no:
             return
-        self._last_no = now
+        self._last_no = now + (AHEAD if self.mode is Mode.RATE else 0.0)
         match self.mode:
             case Mode.OPEN:
                 self._ask(now, retry_after, first=True)
@@ -159,6 +164,15 @@ class Found:
                 self._edge_of_rate(sent_at, now, retry_after)
             case Mode.WINDOW:
                 self._edge_of_window(now, retry_after)
+
+    def _give_back(self, cost: float, sent_at: float) -> None:
+        """A refusal costs nothing. It counts against the edge after which it was sent."""
+        self._level += cost
+        self._spent.give_back(cost)
+        if sent_at >= self._edge.at or self.mode in (Mode.OPEN, Mode.ASKING):
+            self._edge.accepted -= cost
+        if sent_at >= self._base.at:
+            self._base.accepted -= cost
 
     # -- asking
 
@@ -206,38 +220,37 @@ class Found:
         self.mode, self.period, self.limit = Mode.RATE, MINUTE, rate * MINUTE
         self.evidence = evidence
         self._level = min(self._level, self.rate * BURST)
-        self._doubled_at = self._at
+        self._grown_at = self._at
 
     def _creep_up(self, cost: float, now: float) -> None:
-        """Until its first edge a rate doubles each second; a measured one creeps."""
+        """Until its first edge a rate grows by the second; a measured one creeps."""
         if not self._measured:
-            if now >= self._doubled_at + 1.0:
-                self._doubled_at = now
-                self.limit *= 2.0
+            self.limit *= GROWTH ** (now - self._grown_at)
+            self._grown_at = now
             return
         self._clean += cost
         if self._clean >= CREEP_AFTER:
             self._clean = 0.0
             self.limit *= 1 + self._creep
-            self._creep *= 1.25
+            self._creep = min(self._creep * CREEP_GROWTH, CREEP_MAX)
 
     def _edge_of_rate(self, sent_at: float, now: float, retry_after: float | None) -> None:
         later = self._spent.since(sent_at)  # in flight behind the refused one: nobody knows of them yet
         seconds, accepted = sent_at - self._base.at, self._base.accepted - later
+        near = self._edge.accepted - later < MEASURABLE
         if accepted < 1 and seconds > SOON:
             self._ask(now, retry_after, first=True)
             return
-        near = self._edge.accepted - later < MEASURABLE or sent_at - self._edge.at < 1.0
-        if self._measured and near:
-            self._go_at(self.rate * BACK_OFF, "refused again at once")
-        elif accepted >= 1 and seconds > 0:
+        if accepted >= 1 and not (self._measured and near):
             self._go_at(accepted / seconds * SETTLED, f"{accepted:g} were accepted in {seconds:.1f} s between refusals")
-            if accepted >= MEASURABLE:
-                self._base = _Edge(sent_at, later)
+            self._base = _Edge(sent_at, later)
+        elif self._again:
+            self._go_at(self.rate * BACK_OFF, "refused again at once")
+        self._again = near
         self._measured = True
         self._clean, self._creep = 0.0, CREEP
         self._edge = _Edge(sent_at, later)
-        self._level = min(self._level, 0.0)
+        self._level = min(self._level, -1.0)
 
     # -- a window
 

@@ -11,12 +11,14 @@ from math import floor
 
 CUT = 0.75
 SATURATED = 0.8
+GROWTH = 0.5  # for each completion, before the first refusal: by half in a round trip
+GROWTH_TOLD = 1.0  # where the server tells of its windows: doubled
 PATIENCE = 30.0  # seconds before the first new try near a limit that refused
 PATIENCE_MAX = 600.0
 
 
 class Slots:
-    """``limit`` requests may be in flight; at most *most*. Starts at *start* and doubles until the first refusal."""
+    """``limit`` requests may be in flight; at most *most*. Starts at *start* and grows until the first refusal."""
 
     def __init__(self, *, most: int, start: int = 1) -> None:
         self.most = most
@@ -24,6 +26,7 @@ class Slots:
         self.generation = 0
         self.refused_at: int | None = None  # the limit that was once too much
         self._limit = float(min(start, most))
+        self._growth = GROWTH
         self._clean = 0
         self._patience = PATIENCE
         self._hold_until = 0.0
@@ -49,7 +52,7 @@ class Slots:
         if self.in_flight < SATURATED * self.limit or self.limit >= self.most:
             return
         if self.refused_at is None:
-            self._limit += 1.0  # one for each completion doubles the limit in a round trip
+            self._limit += self._growth
         elif self._limit + 1 < self.refused_at or now >= self._hold_until:
             self._clean += 1
             if self._clean >= max(self.limit, 8):
@@ -70,6 +73,7 @@ class Slots:
 
     def open(self, limit: int) -> None:
         """The server tells of windows, so most likely it has no other limit: no need to feel the way from one."""
+        self._growth = GROWTH_TOLD
         if self.refused_at is None:
             self._limit = max(self._limit, float(min(limit, self.most)))
 
