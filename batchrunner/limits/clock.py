@@ -190,6 +190,10 @@ class Clock:
         if latest < self._ends[0] - self._slack:
             return Reading.OLD
         if earliest > self._ends[1] + self._slack:
+            if self._crept(self._ends[1], latest):
+                self._ended_at = self._ends[1]
+                self._slide()
+                return Reading.CHANGED
             self._turn(self._ends[1])
             self._window_sent = told.sent_at
             self._begin(told, earliest, latest)
@@ -213,7 +217,7 @@ class Clock:
         ours = told.epoch == self.epoch  # sent after the rollover
         early = latest <= self._ended_at + self._slack
         asked = self.probing and ours
-        if asked and not told.refused and 2 * GUARD < told.reset < self.period / 2:
+        if self._crept(self._ended_at, latest) and (asked or not early) and not told.refused:
             self._slide()
             return Reading.CHANGED
         if ours and (early or (asked and told.refused)):
@@ -229,6 +233,10 @@ class Clock:
             self._learn_period(latest - self._ended_at)
             self._trusted = self._trusted or ours
         return Reading.CURRENT
+
+    def _crept(self, ended_at: float, latest: float) -> bool:
+        """Whether what seems to be the next window would be far too short for one: an end that creeps is none."""
+        return 2 * GUARD < latest - ended_at < self.period / 2
 
     def _slide(self) -> None:
         """No fresh window began where the last seemed to end: what ended there was our first send's memory."""

@@ -28,6 +28,9 @@ CREEP_AFTER = 100
 CREEP_GROWTH = 1.355  # each time that nothing is refused
 CREEP_MAX = 0.1
 GROWTH = 1.35  # a second, of a rate that is only a guess
+GROWTH_EACH = 1.1  # at most, for one accepted
+FIRST = 3.0  # times the guess, so that the next edge is near
+CUSHION = 0.1  # seconds of the rate that an edge leaves to the server, for arrivals in another order
 BACK_OFF = 0.85  # of the rate, at an edge too near to the last one to measure between them
 MEASURABLE = 20  # requests accepted between two edges give the rate to a twentieth
 SETTLED = 0.995  # of a measured rate
@@ -61,6 +64,7 @@ class Found:
         self.limit = inf
         self.period = MINUTE
         self.evidence = "nothing refused yet"
+        self.version = 0  # of the belief; what only creeps is the same
         self._began_at: float | None = None
         self._spent = Spent()
         self._edge = _Edge(now)
@@ -197,11 +201,13 @@ class Found:
         limit = self._edge.accepted - cost
         period = None if self._asked <= 1 and sent_at - self._edge.at <= SOON else self._period(begin, sent_at)
         if period is None or limit < 1:
-            seconds = max(MINUTE + self._edge.at - begin, EPSILON)
-            self._go_at(max(limit, 1.0) / seconds, f"refused after {limit:g}, and soon passed again")
+            seconds = max(
+                MINUTE + self._edge.at - begin, EPSILON
+            )  # were it a minute's limit, and full at the beginning
+            self._go_at(FIRST * max(limit, 1.0) / seconds, f"refused after {limit:g}, and soon passed again")
             return
-        self.mode, self.limit, self.period = Mode.WINDOW, limit, period
-        self.evidence = f"{limit:g} were accepted, the next only {sent_at - self._edge.at:.1f} s later"
+        self.mode, self.period = Mode.WINDOW, period
+        self._tell(limit, f"{limit:g} were accepted, the next only {sent_at - self._edge.at:.1f} s later")
         if sent_at < begin + period - SNAP * period:  # the clock's window is over, before ours would be
             self._spent = Spent()
             self._spent.add(cost, sent_at, period=period)
@@ -219,13 +225,14 @@ class Found:
     def _go_at(self, rate: float, evidence: str) -> None:
         self.mode, self.period, self.limit = Mode.RATE, MINUTE, rate * MINUTE
         self.evidence = evidence
+        self.version += 1
         self._level = min(self._level, self.rate * BURST)
         self._grown_at = self._at
 
     def _creep_up(self, cost: float, now: float) -> None:
         """Until its first edge a rate grows by the second; a measured one creeps."""
         if not self._measured:
-            self.limit *= GROWTH ** (now - self._grown_at)
+            self.limit *= min(GROWTH ** (now - self._grown_at), GROWTH_EACH)
             self._grown_at = now
             return
         self._clean += cost
@@ -241,16 +248,18 @@ class Found:
         if accepted < 1 and seconds > SOON:
             self._ask(now, retry_after, first=True)
             return
-        if accepted >= 1 and not (self._measured and near):
-            self._go_at(accepted / seconds * SETTLED, f"{accepted:g} were accepted in {seconds:.1f} s between refusals")
-            self._base = _Edge(sent_at, later)
+        enough = accepted >= MEASURABLE
+        if enough or (accepted >= 1 and not self._measured):
+            evidence = f"{accepted:g} were accepted in {seconds:.1f} s between refusals"
+            self._go_at(accepted / seconds * SETTLED, evidence)
+            self._base = _Edge(sent_at, later) if enough else self._base
         elif self._again:
             self._go_at(self.rate * BACK_OFF, "refused again at once")
         self._again = near
-        self._measured = True
+        self._measured = self._measured or enough
         self._clean, self._creep = 0.0, CREEP
         self._edge = _Edge(sent_at, later)
-        self._level = min(self._level, -1.0)
+        self._level = min(self._level, -max(1.0, CUSHION * self.rate))
 
     # -- a window
 
@@ -274,6 +283,7 @@ class Found:
 
     def _tell(self, limit: float, evidence: str) -> None:
         self.limit, self.evidence = limit, evidence
+        self.version += 1
 
     def _advance(self, now: float) -> None:
         passed = now - self._at

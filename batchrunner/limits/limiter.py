@@ -77,6 +77,7 @@ class Limiter:
         self._waiting_until = now
         self._sent, self._tokens, self._refused = Gauge(), Gauge(), Gauge()
         self._diary = Diary()
+        self._noted: dict[Dimension, int] = {}
         self._confirmed: frozenset[Dimension] = frozenset()
         for dimension, limit in ((Dimension.REQUESTS, settings.rpm), (Dimension.TOKENS, settings.tpm)):
             if limit is not None:
@@ -384,7 +385,8 @@ class Limiter:
             self._diary.note(f"{dimension} {kind} limit", meter.limit, now, told)
             self._diary.note(f"{dimension} {kind} algorithm", f"{meter.algorithm} of {meter.period:g}s", now, told)
         for dimension, found in self._found.items():
-            if found.is_known:
+            if found.is_known and self._noted.get(dimension) != found.version:
+                self._noted[dimension] = found.version
                 self._diary.note(f"{dimension} found", found.limit, now, evidence or found.evidence)
                 self._diary.note(
                     f"{dimension} found algorithm", f"{found.algorithm} of {found.period:g}s", now, found.evidence

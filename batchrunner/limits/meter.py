@@ -23,9 +23,13 @@ from batchrunner.quota import Dimension, Window
 EPSILON = 1e-6  # a deficit below this is none: a wait shorter than the clock's tick would never end
 GAIN_DOWN = 1 / 8
 GAIN_UP = 1 / 64
+OTHERS_GAIN = 1 / 32  # of an error, a second: what goes on missing is what others take
+OTHERS_MOST = 0.9  # of the rate
+DEVIATION_GAIN = 1 / 32
 DEVIATIONS = 3.0  # of our account from what replies prove, are held back against shuffled arrivals
 RESERVE_SHARE = 0.01  # of the limit, at most, is held back against shuffled arrivals
 JITTER = 0.25  # seconds by which one send may overtake another on its way
+SHUFFLED = 0.2  # of what was sent in that time usually does
 SHUFFLE = 0.02  # seconds of a bucket's sends that are held back at the least
 PROBE = 1.0  # seconds to the first try, where nothing is left and nothing says when more will be; then ever longer
 PROBE_GROWTH = 1.6
@@ -36,7 +40,7 @@ class Mark:
     """A meter's account at one send, kept in the permit and compared when the reply is here.
 
     ``before``: the account as it was before what this send may have overtaken, or what the server had not charged yet.
-    ``alone``: nothing else of ours was in flight.
+    ``alone``: nothing else of ours was in flight. ``shuffled``: cost of those that may well arrive in another order.
     """
 
     account: float
@@ -44,6 +48,7 @@ class Mark:
     epoch: int
     cost: float
     alone: bool = False
+    shuffled: float = 0.0
 
 
 class Meter:
@@ -76,6 +81,7 @@ class Meter:
         self._anchored = False
         self._least = limit  # of what replies said is left, and what came back since
         self._deviation = 0.0
+        self._others = 0.0  # permits a second that other clients seem to take
 
     @property
     def period(self) -> float:
@@ -123,14 +129,15 @@ class Meter:
         """
         self._advance(now)
         reserve = 0.0 if alone else self.reserve
-        missing = min(cost, self.limit - reserve) + reserve - self._level
+        level = max(self._level, self._least) if alone else self._level
+        missing = min(cost, self.limit - reserve) + reserve - level
         if missing <= EPSILON:
             return max(self._at - now, 0.0)  # what is there by the last permit's time may not be there before
         if (until_end := self.clock.wait(now)) is not None:
             return until_end
         match self.algorithm:
             case Algorithm.BUCKET:
-                return max(self._at - now, 0.0) + missing / self.rate
+                return max(self._at - now, 0.0) + missing / (self.rate - self._others)
             case Algorithm.SLIDING if (sent := self._spent.sent_when(missing)) < inf:
                 return max(sent + self.period + GUARD - now, EPSILON)
             case _:  # others' requests fill it, or we can't tell: one request asks
@@ -148,10 +155,11 @@ class Meter:
         self.clock.sent(at)
         alone = self._outstanding <= EPSILON  # then there is nothing to overtake, and nothing left to be charged
         before = self._account if alone else max(self._history[0][1], self._account)
+        shuffled = (before - self._account) * SHUFFLED
         if self.dimension is not Dimension.REQUESTS:  # some servers charge tokens when the answer is there, not before
             before = max(before, self._account + self._outstanding)
         self._outstanding += cost
-        return Mark(self._account, before, self.clock.epoch, cost, alone)
+        return Mark(self._account, before, self.clock.epoch, cost, alone, shuffled)
 
     def release(self, mark: Mark) -> None:
         """A send has ended, however it did: nothing more will be charged for it."""
@@ -236,12 +244,14 @@ class Meter:
                 back = forgotten
             case _:
                 back = 0.0
+        self._least = min(self._least + back, self.limit)
+        back -= passed * self._others
         self._account += back
         self._level = min(self._level + back, self.limit)
-        self._least = min(self._least + back, self.limit)
         if self.clock.roll(now):
             self._level = self._least = self.limit
         self._deviation *= 0.5 ** (passed / self.period)
+        self._others *= 0.5 ** (passed / self.period)
 
     def _expect(self, window: Window | None, now: float) -> None:
         """When to ask again if nothing is left and no clock is known: at the reset that was told, or step by step."""
@@ -256,28 +266,35 @@ class Meter:
     def _set_limit(self, limit: float) -> None:
         if limit == self.limit:
             return
-        if self.replies == 1:  # the very first word on it: what we had was a guess
+        if self.replies == 1 or self.algorithm is not Algorithm.BUCKET:  # what was used of it stays used
             self._level += limit - self.limit
+            self._least += limit - self.limit
         self.limit = limit
         self._level = min(self._level, limit)
 
     def _project(self, remaining: float, mark: Mark) -> None:
         then = remaining + self._account - mark.account  # were the header written as the request was sent
         low = min(remaining + self._account - mark.before, remaining)
-        high = min(max(then, remaining), max(self.limit, remaining))
+        high = min(then + mark.shuffled, max(self.limit, remaining))
         if self.algorithm is Algorithm.SLIDING:
             high = min(high, self.limit - self._spent.total)
             low = min(low, high)
         if not self._anchored or (mark.alone and self._outstanding <= EPSILON):
             self._level, self._least, self._anchored = low, remaining, True  # the first word, or under a new verdict
-        elif self._outstanding <= EPSILON:  # all that we sent is in what replies told: no interval is left
+            return
+        if self._outstanding <= EPSILON:  # all that we sent is in what replies told: no interval is left
             self._level = min(max(self._level, self._least), self._least + 1.0)
-        elif self._level > high:
+            return
+        missing = self._level - 1.0 - then - mark.shuffled  # remaining is told in whole permits
+        self._others = min(max(self._others + missing * OTHERS_GAIN, 0.0), self.rate * OTHERS_MOST)
+        if self._level > high:
             self._correct(high - self._level, GAIN_DOWN)
         elif self._level < low:
             self._correct(low - self._level, GAIN_UP)
+        else:
+            self._deviation *= 1 - DEVIATION_GAIN
 
     def _correct(self, error: float, gain: float) -> None:
         self._level += error * gain
         if self.algorithm is not Algorithm.SLIDING:  # whose own log is exact
-            self._deviation += (abs(error) - self._deviation) / 32
+            self._deviation += (abs(error) - self._deviation) * DEVIATION_GAIN
