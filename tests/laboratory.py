@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
 from random import Random
+from typing import Any
 
 from batchrunner.api.reply import read_reply
 from batchrunner.config import LimitSettings
@@ -20,7 +21,7 @@ from batchrunner.simulator.dialects import DIALECTS
 from batchrunner.simulator.gate import Admission, Gate
 from batchrunner.simulator.rules import Refusal
 from batchrunner.simulator.score import Stretch, Work, shortest_time
-from batchrunner.task import Failure, FailureClass
+from batchrunner.task import Failure, FailureClass, Success
 
 START = 1_000_000.0
 COST = 100.0  # tokens, as we estimate and as they turn out
@@ -59,109 +60,134 @@ class Played:
         return most
 
 
-def play(  # noqa: PLR0915  (one loop over three kinds of events)
+@dataclass(kw_only=True)
+class World:
+    """What surrounds the limiter: how long things take, who else is there, what gets lost."""
+
+    latency: Callable[[Random], float] = lambda rng: rng.uniform(0.1, 0.4)
+    way: Callable[[Random], float] = lambda rng: rng.uniform(0.02, 0.05)
+    changes: Sequence[tuple[float, Limits]] = ()
+    others: float = 0.0
+    lost: float = 0.0
+
+
+class _Game:
+    """One server, one client, and the events between them in the order of their time."""
+
+    def __init__(self, rules: Rules, tasks: int, world: World, limiter: Limiter, start: float, seed: int) -> None:
+        self.rules, self.world, self.limiter, self.start = rules, world, limiter, start
+        self.rng = Random(seed)
+        self.gate, self.dialect = Gate(rules, now=start), DIALECTS[rules.dialect]
+        self.played = Played()
+        self.left = tasks
+        self.open = 0  # requests that are neither answered nor given up
+        self.now = self.last = start
+        self.worked = 0.0
+        self._events: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
+        self._numbers = count()
+        for after, limits in world.changes:
+            self.post(start + after, self._change, limits)
+        if world.others:
+            self.post(start + self.rng.expovariate(world.others), self._others)
+
+    def post(self, at: float, event: Callable[..., None], *arguments: Any) -> None:
+        heapq.heappush(self._events, (at, next(self._numbers), event, arguments))
+
+    def play(self) -> None:
+        while self.left or self.open:
+            wait = self._send()
+            assert self.open or wait < math.inf, f"deadlock at {self.now - self.start:.3f}s"
+            if not self._events or self.now + wait < self._events[0][0]:
+                self.now += wait
+                continue
+            self.now, _, event, arguments = heapq.heappop(self._events)
+            event(*arguments)
+            self.played.most_in_flight = max(self.played.most_in_flight, self.limiter.slots.in_flight)
+
+    def _send(self) -> float:
+        """Send all that may go; returns how long to wait for the next."""
+        while self.left:
+            permit = self.limiter.admit(COST, self.now)
+            if permit is None:
+                return self.limiter.wait(COST, self.now)
+            self.left -= 1
+            self.open += 1
+            self.played.sends += 1
+            self.post(permit.send_at + self.world.way(self.rng), self._arrive, permit)
+        return math.inf
+
+    def _arrive(self, permit: Permit) -> None:
+        admitted = self.gate.admit(COST, self.now)
+        headers = dict(self.dialect.headers(self.gate.levels(self.now)))
+        if isinstance(admitted, Refusal):
+            more, body = self.dialect.refuse(admitted)
+            self.post(self.now + self.world.way(self.rng), self._answer, permit, 429, headers | more, body)
+            return
+        self.played.arrivals.append(self.now)
+        took = self.world.latency(self.rng)
+        self.worked += took
+        self.post(self.now + took, self._done, permit, admitted, headers)
+
+    def _done(self, permit: Permit, admission: Admission, headers: dict[str, str]) -> None:
+        self.gate.finish(admission, COST, self.now)
+        if self.rng.random() < self.world.lost:
+            self.post(self.now + LOST, self._give_up, permit)
+        else:
+            self.post(self.now + self.world.way(self.rng), self._answer, permit, 200, headers, ANSWER)
+
+    def _answer(self, permit: Permit, status: int, headers: dict[str, str], body: bytes) -> None:
+        named = [(name, str(value)) for name, value in headers.items()]
+        self._settle(permit, read_reply(status, named, body, now=self.now))
+        if status == 200:
+            self.last = self.now
+        else:
+            self.played.refused += 1
+            self.played.refused_at.append(self.now - self.start)
+            self.left += 1
+
+    def _give_up(self, permit: Permit) -> None:
+        self._settle(permit, Failure(kind=FailureClass.TIMEOUT, message="no answer"))
+        self.played.lost += 1
+        self.left += 1
+
+    def _settle(self, permit: Permit, outcome: Success | Failure) -> None:
+        self.open -= 1
+        self.limiter.settle(permit, outcome, sent_at=permit.send_at, received_at=self.now)
+
+    def _change(self, limits: Limits) -> None:
+        self.gate.set_limits(limits, self.now)
+
+    def _others(self) -> None:
+        if isinstance(admitted := self.gate.admit(COST, self.now), Admission):
+            self.gate.finish(admitted, COST, self.now)
+        self.post(self.now + self.rng.expovariate(self.world.others), self._others)
+
+
+def play(
     rules: Rules,
     tasks: int,
     *,
     settings: LimitSettings | None = None,
-    latency: Callable[[Random], float] = lambda rng: rng.uniform(0.1, 0.4),
-    way: Callable[[Random], float] = lambda rng: rng.uniform(0.02, 0.05),
     seed: int = 1,
     limiter: Limiter | None = None,
     start: float = START,
-    changes: Sequence[tuple[float, Limits]] = (),
-    others: float = 0.0,
-    lost: float = 0.0,
+    **world: Any,
 ) -> Played:
     """Send *tasks* requests as fast as the limiter allows; refused ones and lost ones are sent again.
 
-    *changes*: limits from that many seconds on. *others*: requests a second that other clients send (Poisson), which
-    are not ours to have. *lost*: share of the answers that do not arrive; their requests are given up after a minute.
+    *world*: ``latency`` and ``way`` draw seconds. ``changes``: limits from that many seconds on. ``others``: requests a
+    second that other clients send (Poisson), which are not ours to have. ``lost``: share of the answers that do not
+    arrive; their requests are given up after a minute.
     """
-    rng, numbers = Random(seed), count()
-    settings = settings or LimitSettings()
-    limiter = limiter or Limiter(settings, now=start)
-    gate, dialect = Gate(rules, now=start), DIALECTS[rules.dialect]
-    played, left, now, last = Played(), tasks, start, start
-    worked = 0.0
-    events: list[tuple[float, int, str, Permit | None, object]] = []
-
-    for after, limits in changes:
-        heapq.heappush(events, (start + after, next(numbers), "changes", None, limits))
-    if others:
-        heapq.heappush(events, (start + rng.expovariate(others), next(numbers), "others", None, None))
-
-    def post(at: float, what: str, permit: Permit, thing: object = None) -> None:
-        heapq.heappush(events, (at, next(numbers), what, permit, thing))
-
-    while left or any(permit is not None for _, _, _, permit, _ in events):
-        wait = math.inf
-        while left:
-            permit = limiter.admit(COST, now)
-            if permit is None:
-                wait = limiter.wait(COST, now)
-                break
-            left -= 1
-            played.sends += 1
-            post(permit.send_at + way(rng), "arrives", permit)
-        assert events or wait < math.inf, f"deadlock at {now - start:.3f}s"
-        if not events or now + wait < events[0][0]:
-            now += wait
-            continue
-        now, _, what, sender, thing = heapq.heappop(events)
-        if what == "changes":
-            assert isinstance(thing, Limits)
-            gate.set_limits(thing, now)
-            continue
-        if what == "others":
-            if isinstance(admitted := gate.admit(COST, now), Admission):
-                gate.finish(admitted, COST, now)
-            heapq.heappush(events, (now + rng.expovariate(others), next(numbers), "others", None, None))
-            continue
-        assert sender is not None
-        permit = sender
-        if what == "arrives":
-            admitted = gate.admit(COST, now)
-            headers = dict(dialect.headers(gate.levels(now)))
-            if isinstance(admitted, Refusal):
-                more, body = dialect.refuse(admitted)
-                post(now + way(rng), "answered", permit, (429, headers | more, body))
-            else:
-                played.arrivals.append(now)
-                took = latency(rng)
-                worked += took
-                post(now + took, "done", permit, (admitted, headers))
-        elif what == "done":
-            assert isinstance(thing, tuple)
-            admission, headers = thing
-            assert isinstance(admission, Admission)
-            gate.finish(admission, COST, now)
-            if rng.random() < lost:
-                post(now + LOST, "lost", permit)
-            else:
-                post(now + way(rng), "answered", permit, (200, headers, ANSWER))
-        elif what == "lost":
-            gone = Failure(kind=FailureClass.TIMEOUT, message="no answer")
-            limiter.settle(permit, gone, sent_at=permit.send_at, received_at=now)
-            played.lost += 1
-            left += 1
-        else:
-            assert isinstance(thing, tuple)
-            status, headers, body = thing
-            outcome = read_reply(status, list(headers.items()), body, now=now)
-            played.most_in_flight = max(played.most_in_flight, limiter.slots.in_flight)
-            limiter.settle(permit, outcome, sent_at=permit.send_at, received_at=now)
-            if status == 200:
-                last = now
-            else:
-                played.refused += 1
-                played.refused_at.append(now - start)
-                left += 1
-    played.elapsed = last - start
-    if others:
-        rules = replace(rules, rpm=max(1, round((rules.rpm or 0) - others * rules.window)))
-    work = Work(answers=tasks, tokens=tasks * COST, latencies=worked, least_latency=0.1)
+    limiter = limiter or Limiter(settings or LimitSettings(), now=start)
+    game = _Game(rules, tasks, World(**world), limiter, start, seed)
+    game.play()
+    played = game.played
+    played.elapsed = game.last - start
+    if game.world.others:
+        rules = replace(rules, rpm=max(1, round((rules.rpm or 0) - game.world.others * rules.window)))
+    work = Work(answers=tasks, tokens=tasks * COST, latencies=game.worked, least_latency=0.0)
+    stretches = [Stretch(0.0, rules.limits), *(Stretch(after, limits) for after, limits in game.world.changes)]
     phase = start % rules.window if rules.aligned else 0.0
-    stretches = [Stretch(0.0, rules.limits), *(Stretch(after, limits) for after, limits in changes)]
     played.shortest = shortest_time(work, rules, stretches, phase=phase)
     return played

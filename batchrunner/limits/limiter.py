@@ -209,12 +209,12 @@ class Limiter:
         self._note(now, "an earlier run")
 
     def remember(self, sent: float, cost: float, now: float) -> None:
-        """A send of an earlier run, at *sent*: it still counts in every window that was open then."""
+        """A send of an earlier run, at *sent*, oldest first: it still counts in every window that was open then."""
         self._sent.add(1, sent)
         self._tokens.add(cost, sent)
         for (dimension, _), meter in self._meters.items():
             if sent > now - meter.period:
-                meter.restore(_share(dimension, cost), sent, now)
+                meter.restore(_share(dimension, cost), sent)
         for dimension, found in self._found.items():
             if sent > now - found.period:
                 found.restore(_share(dimension, cost), sent)
@@ -259,7 +259,7 @@ class Limiter:
             self._confirmed = frozenset(key[0] for key in self._meters if self._is_confirmed(key[0]))
 
     def _key(self, window: Window) -> MeterKey:
-        """Which meter a window belongs to: by its name, or by its limit where only a refusal's text names the period."""
+        """Which meter a window belongs to: by its name; by its limit, where only a refusal names the period."""
         named = " ".join(filter(None, ("told", f"{window.period:g}s" if window.period else "", window.scope)))
         key = (window.dimension, named)
         if key in self._meters or not window.period:

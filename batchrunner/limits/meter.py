@@ -25,6 +25,7 @@ GAIN_DOWN = 1 / 8
 GAIN_UP = 1 / 64
 OTHERS_GAIN = 1 / 32  # of an error, a second: what goes on missing is what others take
 OTHERS_MOST = 0.9  # of the rate
+OTHERS_FEW = 0.05  # of the rate; less is most likely noise
 DEVIATION_GAIN = 1 / 32
 DEVIATIONS = 3.0  # of our account from what replies prove, are held back against shuffled arrivals
 RESERVE_SHARE = 0.01  # of the limit, at most, is held back against shuffled arrivals
@@ -81,6 +82,7 @@ class Meter:
         self._anchored = False
         self._least = limit  # of what replies said is left, and what came back since
         self._deviation = 0.0
+        self._burnt = 0.0  # cost of refused requests, of late
         self._others = 0.0  # permits a second that other clients seem to take
 
     @property
@@ -104,8 +106,15 @@ class Meter:
     @property
     def reserve(self) -> float:
         """Permits that are held back: where capacity comes back all the time, arrivals in another order can need it."""
-        shuffled = max(1.0, self.rate * SHUFFLE) if self.algorithm is Algorithm.BUCKET else 0.0
+        if self._is_exact:
+            return min(self._burnt, max(self.limit * RESERVE_SHARE, 1.0))
+        shuffled = max(1.0, self.rate * SHUFFLE)
         return min(max(DEVIATIONS * self._deviation, shuffled), max(self.limit * RESERVE_SHARE, 1.0))
+
+    @property
+    def _is_exact(self) -> bool:
+        """Whether the order of arrivals makes no difference: all that counts is how many, and all of them are ours."""
+        return self.algorithm is not Algorithm.BUCKET and self._others < OTHERS_FEW * self.rate
 
     @property
     def remaining(self) -> float:
@@ -129,7 +138,7 @@ class Meter:
         """
         self._advance(now)
         reserve = 0.0 if alone else self.reserve
-        level = max(self._level, self._least) if alone else self._level
+        level = max(self._level, self._least) if alone and self.replies else self._level
         missing = min(cost, self.limit - reserve) + reserve - level
         if missing <= EPSILON:
             return max(self._at - now, 0.0)  # what is there by the last permit's time may not be there before
@@ -176,11 +185,13 @@ class Meter:
         elif extra > 0:
             self._spent.add(extra, self._at, period=self.period)
 
-    def restore(self, cost: float, sent: float, now: float) -> None:
-        """At a start: what an earlier run sent within the window still counts."""
-        back = 0.0 if self.algorithm is not Algorithm.BUCKET else (now - sent) * self.rate
+    def restore(self, cost: float, sent: float) -> None:
+        """At a start, oldest first: what an earlier run sent still counts."""
+        if not self.replies and self._outstanding <= EPSILON:
+            self._at = min(self._at, sent)
+        self._advance(sent)
+        self._level -= cost
         self._spent.add(cost, sent, period=self.period)
-        self._level -= max(cost - back, 0.0) if back else cost
 
     def observe(self, window: Window, mark: Mark, *, sent_at: float, received_at: float, refused: bool = False) -> None:
         """Take in what one reply told of this window."""
@@ -224,6 +235,10 @@ class Meter:
         self._expect(window, now)
         drift = max(self._account - mark.account, 0.0)
         self._deviation = min(self._deviation + mark.cost / DEVIATIONS, self.limit * RESERVE_SHARE)
+        self._burnt += mark.cost
+        if self.algorithm is Algorithm.SLIDING and self._is_exact:
+            self._others += OTHERS_FEW * self.rate * 0.8  # once is a matter of milliseconds, twice is somebody else
+            return
         left = mark.cost - 1
         if window is not None and window.remaining is not None:
             left = min(left, window.remaining)
@@ -245,13 +260,16 @@ class Meter:
             case _:
                 back = 0.0
         self._least = min(self._least + back, self.limit)
-        back -= passed * self._others
+        back -= 0.0 if self._is_exact else passed * self._others
         self._account += back
         self._level = min(self._level + back, self.limit)
         if self.clock.roll(now):
             self._level = self._least = self.limit
+        elif self.algorithm is Algorithm.SLIDING and self._is_exact and self._outstanding <= EPSILON:
+            self._level = self.limit - self._spent.total  # our own log says it all
         self._deviation *= 0.5 ** (passed / self.period)
         self._others *= 0.5 ** (passed / self.period)
+        self._burnt *= 0.5 ** (passed / self.period)
 
     def _expect(self, window: Window | None, now: float) -> None:
         """When to ask again if nothing is left and no clock is known: at the reset that was told, or step by step."""
@@ -288,7 +306,7 @@ class Meter:
         missing = self._level - 1.0 - then - mark.shuffled  # remaining is told in whole permits
         self._others = min(max(self._others + missing * OTHERS_GAIN, 0.0), self.rate * OTHERS_MOST)
         if self._level > high:
-            self._correct(high - self._level, GAIN_DOWN)
+            self._correct(high - self._level, GAIN_UP if self._is_exact else GAIN_DOWN)
         elif self._level < low:
             self._correct(low - self._level, GAIN_UP)
         else:
@@ -296,5 +314,5 @@ class Meter:
 
     def _correct(self, error: float, gain: float) -> None:
         self._level += error * gain
-        if self.algorithm is not Algorithm.SLIDING:  # whose own log is exact
+        if not self._is_exact:
             self._deviation += (abs(error) - self._deviation) * DEVIATION_GAIN
