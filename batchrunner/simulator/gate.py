@@ -15,6 +15,7 @@ from batchrunner.simulator.rules import (
     TokenBucket,
     check,
 )
+from batchrunner.simulator.shared import Shared
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +48,14 @@ class Gate:
         self._concurrency = Concurrency(rules.concurrency)
 
     def _limiter(self, bound: Bound, limit: int | None, now: float) -> Limiter | None:
-        window = self._rules.window
         if limit is None:
             return None
+        limiter = self._alone(bound, limit, now)
+        share = self._rules.foreign
+        return Shared(limiter, share=share, window=self._rules.window) if share else limiter
+
+    def _alone(self, bound: Bound, limit: int, now: float) -> Limiter:
+        window = self._rules.window
         if self._rules.algorithm == "bucket":
             return TokenBucket(bound, limit=limit, window=window, now=now)
         if self._rules.algorithm == "sliding":
