@@ -152,6 +152,14 @@ def test_changed_limit_counts_from_its_time() -> None:
     assert shortest(work(180), algorithm="fixed", rpm=60, changes=[(60.0, 120)]) == 60
 
 
+def test_window_that_may_be_overdrawn_gives_no_shortest_time() -> None:
+    """Whatever was sent before the first of it was charged for got in."""
+    done, limits = work(100, tokens=5000), Limits(tpm=100)
+
+    assert shortest_time(done, Rules(algorithm="fixed", charging="actual"), [Stretch(0.0, limits)]) == 0
+    assert shortest_time(done, Rules(algorithm="bucket", charging="actual"), [Stretch(0.0, limits)]) == 2940
+
+
 @given(
     st.sampled_from(["bucket", "fixed", "sliding"]),
     st.integers(1, 30),

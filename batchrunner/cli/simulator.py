@@ -19,7 +19,7 @@ from batchrunner.exits import ExitCode
 @click.option("--aligned", is_flag=True, help="Fixed windows stand on the clock's grid.")
 @click.option(
     "--dialect",
-    type=click.Choice(["openai", "zhipu", "glm", "none", "retry-after"]),
+    type=click.Choice(["openai", "zhipu", "anthropic", "ietf", "glm", "none", "retry-after"]),
     default="openai",
     show_default=True,
     help="How limits are told.",

@@ -12,7 +12,7 @@ from batchrunner.simulator.latency import parse_latency
 
 Algorithm = Literal["bucket", "fixed", "sliding"]
 Charging = Literal["estimate", "max_tokens", "actual"]
-DialectName = Literal["openai", "zhipu", "glm", "none", "retry-after"]
+DialectName = Literal["openai", "zhipu", "anthropic", "ietf", "glm", "none", "retry-after"]
 
 WINDOW = 60.0  # seconds
 MAX_BODY = 32 << 20  # bytes of one request

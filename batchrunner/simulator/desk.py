@@ -87,7 +87,7 @@ def too_large(limit: int) -> Reply:
 
 
 class Desk:
-    """Decides; ``origin`` is an instant at which a minute of the wall clock begins."""
+    """Decides; ``origin`` is the instant at which the wall clock stood at 0."""
 
     def __init__(self, rules: Rules, *, now: float, origin: float = 0.0) -> None:
         self.rules = rules

@@ -20,10 +20,11 @@ from batchrunner.simulator.shared import Shared
 
 @dataclass(frozen=True, slots=True)
 class Levels:
-    """Where the limits stand; None = there is no such limit."""
+    """Where the limits stand; None = there is no such limit. ``utc``: the time, where a reset is told as an instant."""
 
     requests: State | None
     tokens: State | None
+    utc: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,7 @@ class Admission:
 class Gate:
     """The server's limits, all of them.
 
-    ``origin``: any instant at which a minute of the wall clock begins, for windows aligned to it.
+    ``origin``: the instant at which the wall clock stood at 0, for windows aligned to it and for resets told by it.
     """
 
     def __init__(self, rules: Rules, *, now: float, origin: float = 0.0) -> None:
@@ -103,6 +104,7 @@ class Gate:
         return Levels(
             None if self._requests is None else self._requests.state(now),
             None if self._tokens is None else self._tokens.state(now),
+            now - self._origin,
         )
 
     def set_limits(self, limits: Limits, now: float) -> None:

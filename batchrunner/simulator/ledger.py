@@ -32,7 +32,7 @@ def key_of(body: bytes) -> bytes:
 
 
 class Ledger:
-    """Counts; told the time. ``origin``: an instant at which a minute of the wall clock begins."""
+    """Counts; told the time. ``origin``: the instant at which the wall clock stood at 0."""
 
     def __init__(self, rules: Rules, limits: Limits, *, origin: float = 0.0) -> None:
         self._rules = rules

@@ -79,7 +79,10 @@ def shortest_time(work: Work, rules: Rules, stretches: Sequence[Stretch], *, pha
     rpm = [(stretch.since, stretch.limits.rpm) for stretch in stretches]
     tpm = [(stretch.since, stretch.limits.tpm) for stretch in stretches]
     places = [(stretch.since, stretch.limits.concurrency) for stretch in stretches]
-    admitted = max(_until(work.answers, rpm, rules, phase), _until(work.tokens, tpm, rules, phase))
+    requests = _until(work.answers, rpm, rules, phase)
+    # Charged afterwards, what is in flight may overdraw a window, and the next one forgets it; a bucket does not.
+    forgotten = rules.charging == "actual" and rules.algorithm != "bucket"
+    admitted = requests if forgotten else max(requests, _until(work.tokens, tpm, rules, phase))
     return max(admitted + work.least_latency, _accumulate(work.latencies, places, window=1.0))
 
 

@@ -63,7 +63,6 @@ OPENAI = ("--dialect", "openai")
 SILENT = ("--dialect", "none")
 RETRY_AFTER = ("--dialect", "retry-after")
 ZHIPU_WINDOW = ("--algorithm", "fixed", "--dialect", "zhipu")
-OPENAI_WINDOW = ("--algorithm", "fixed", "--dialect", "openai")
 
 BUCKET = Target(efficiency=0.98, refused=0.001)
 WINDOW = Target(efficiency=0.97, refused=0.001, late=True)
@@ -86,7 +85,10 @@ def cases(*, full: bool) -> list[Case]:
     return [
         _requests("bucket, OpenAI headers", size, BUCKET, *OPENAI),
         _requests("fixed window, Zhipu headers", size, WINDOW, *ZHIPU_WINDOW),
-        _requests("fixed window, OpenAI headers", size, WINDOW, *OPENAI_WINDOW),
+        _requests("fixed window, OpenAI headers", size, WINDOW, "--algorithm", "fixed", *OPENAI),
+        _requests("fixed window, Anthropic headers", size, WINDOW, "--algorithm", "fixed", "--dialect", "anthropic"),
+        _requests("fixed window, IETF headers", size, WINDOW, "--algorithm", "fixed", "--dialect", "ietf"),
+        _requests("fixed window on the clock's grid, Zhipu headers", size, WINDOW, "--aligned", *ZHIPU_WINDOW),
         _requests("sliding log, OpenAI headers", size, SLIDING, "--algorithm", "sliding", *OPENAI),
         _requests("sliding log, Zhipu headers", size, SLIDING, "--algorithm", "sliding", "--dialect", "zhipu"),
         _requests("bucket, 429 only", longer, UNTOLD, *SILENT),
