@@ -116,7 +116,7 @@ def main() -> int:
     calm()
     started = time.monotonic()
     with workspace() as folder, ThreadPoolExecutor(AT_ONCE) as pool:
-        rows = pool.map(lambda case: measure(case, folder / str(id(case)), patience), chosen)
+        rows = pool.map(lambda case: measure(case, folder / case.what, patience), chosen)
         table = [row for group in rows for row in group]
     seconds = time.monotonic() - started
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
