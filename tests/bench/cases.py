@@ -175,6 +175,7 @@ def _tokens_stated(what: str, size: Size, *server: str) -> Case:
         paced=_paced(size, 0.9),
         target=STATED,
         told=("--rpm", str(size.limit), "--tpm", tpm),
+        max_tokens=MAX_TOKENS,
     )
 
 
