@@ -14,7 +14,9 @@ from batchrunner.simulator.dialects import DIALECTS, go_duration
 from batchrunner.simulator.gate import Levels
 from batchrunner.simulator.rules import Bound, Refusal, State
 
-LEVELS = Levels(State(limit=60, remaining=12, reset=47.5004), State(limit=30_000, remaining=-3, reset=60.006))
+LEVELS = Levels(
+    State(limit=60, remaining=12, reset=47.5004), State(limit=30_000, remaining=-3, reset=60.006), utc=1_767_225_600.7
+)
 UNITS = {"h": 3_600_000, "m": 60_000, "s": 1000, "ms": 1}
 
 
@@ -78,12 +80,31 @@ def test_zhipu_headers_round_resets_up() -> None:
     }
 
 
+def test_anthropic_headers_tell_resets_as_instants() -> None:
+    assert DIALECTS["anthropic"].headers(LEVELS) == {
+        "anthropic-ratelimit-requests-limit": "60",
+        "anthropic-ratelimit-requests-remaining": "12",
+        "anthropic-ratelimit-requests-reset": "2026-01-01T00:00:49Z",
+        "anthropic-ratelimit-tokens-limit": "30000",
+        "anthropic-ratelimit-tokens-remaining": "-3",
+        "anthropic-ratelimit-tokens-reset": "2026-01-01T00:01:01Z",
+    }
+
+
+def test_ietf_headers_do_not_say_what_they_count() -> None:
+    assert DIALECTS["ietf"].headers(LEVELS) == {
+        "RateLimit-Limit": "60",
+        "RateLimit-Remaining": "12",
+        "RateLimit-Reset": "48",
+    }
+
+
 @pytest.mark.parametrize("dialect", ["glm", "none", "retry-after"])
 def test_silent_dialects_tell_nothing(dialect: DialectName) -> None:
     assert DIALECTS[dialect].headers(LEVELS) == {}
 
 
-@pytest.mark.parametrize("dialect", ["openai", "zhipu"])
+@pytest.mark.parametrize("dialect", ["openai", "zhipu", "anthropic", "ietf"])
 def test_what_has_no_limit_has_no_header(dialect: DialectName) -> None:
     assert DIALECTS[dialect].headers(Levels(None, None)) == {}
 
@@ -131,4 +152,5 @@ def test_plain_refusal_names_no_number() -> None:
 
 @pytest.mark.parametrize(("wait", "told"), [(0.2, "1"), (1.0, "1"), (11.01, "12"), (None, "1")])
 def test_retry_after_is_whole_seconds_rounded_up(wait: float | None, told: str) -> None:
-    assert refused("retry-after", refusal(wait=wait))[0] == {"Retry-After": told}
+    for dialect in ("retry-after", "anthropic", "ietf"):
+        assert refused(dialect, refusal(wait=wait))[0] == {"Retry-After": told}

@@ -55,7 +55,7 @@ def test_answered_task_asked_again_is_counted() -> None:
 def test_send_that_was_not_answered_may_be_repeated() -> None:
     book = ledger()
     book.sent(A, 1.0)
-    book.refused(Bound.REQUESTS)
+    book.refused(Bound.REQUESTS, 1.0)
     book.replied(429)
     book.sent(A, 2.0)
     book.left()
@@ -67,6 +67,19 @@ def test_send_that_was_not_answered_may_be_repeated() -> None:
     assert score.refusals == {"requests": 1}
     assert score.refused_share == 0.5
     assert score.gone == 1
+
+
+def test_refusals_after_the_first_window_are_told_apart() -> None:
+    """Within it, nobody could know the limit."""
+    book = ledger()
+    for at in (1.0, 60.0, 61.0, 62.0):
+        book.sent(A, at)
+    book.refused(Bound.REQUESTS, 60.0)
+    book.refused(Bound.REQUESTS, 61.0)
+
+    score = book.score()
+
+    assert (score.refusals, score.late_refusals, score.late_sends) == ({"requests": 2}, 1, 2)
 
 
 def test_most_in_flight_is_remembered() -> None:
@@ -137,6 +150,14 @@ def test_changed_limit_counts_from_its_time() -> None:
     """60 at once, 30 more in 30 s, then twice as fast."""
     assert shortest(work(150), rpm=60, changes=[(30.0, 120)]) == pytest.approx(60)
     assert shortest(work(180), algorithm="fixed", rpm=60, changes=[(60.0, 120)]) == 60
+
+
+def test_window_that_may_be_overdrawn_gives_no_shortest_time() -> None:
+    """Whatever was sent before the first of it was charged for got in."""
+    done, limits = work(100, tokens=5000), Limits(tpm=100)
+
+    assert shortest_time(done, Rules(algorithm="fixed", charging="actual"), [Stretch(0.0, limits)]) == 0
+    assert shortest_time(done, Rules(algorithm="bucket", charging="actual"), [Stretch(0.0, limits)]) == 2940
 
 
 @given(

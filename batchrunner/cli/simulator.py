@@ -19,7 +19,7 @@ from batchrunner.exits import ExitCode
 @click.option("--aligned", is_flag=True, help="Fixed windows stand on the clock's grid.")
 @click.option(
     "--dialect",
-    type=click.Choice(["openai", "zhipu", "glm", "none", "retry-after"]),
+    type=click.Choice(["openai", "zhipu", "anthropic", "ietf", "glm", "none", "retry-after"]),
     default="openai",
     show_default=True,
     help="How limits are told.",
@@ -32,6 +32,8 @@ from batchrunner.exits import ExitCode
     show_default=True,
     help="What tokens are charged.",
 )
+@click.option("--foreign", type=float, default=0.0, metavar="SHARE", help="Of RPM and TPM, taken by another client.")
+@click.option("--changes", default="", metavar="SPEC", help="Such as 20:rpm=600,60:rpm=none (seconds: limit).")
 @click.option("--faults", default="", metavar="SPEC", help="Such as 500:0.01,drop:0.005 (share of requests).")
 @click.option("--key", help="Refuse requests without this key.")
 @click.option("--model", "models", multiple=True, help="Refuse other models; repeatable.")

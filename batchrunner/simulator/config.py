@@ -6,12 +6,13 @@ from math import isfinite
 from typing import Literal, get_args
 
 from batchrunner.errors import ConfigError
+from batchrunner.simulator.changes import parse_changes
 from batchrunner.simulator.faults import parse_faults
 from batchrunner.simulator.latency import parse_latency
 
 Algorithm = Literal["bucket", "fixed", "sliding"]
 Charging = Literal["estimate", "max_tokens", "actual"]
-DialectName = Literal["openai", "zhipu", "glm", "none", "retry-after"]
+DialectName = Literal["openai", "zhipu", "anthropic", "ietf", "glm", "none", "retry-after"]
 
 WINDOW = 60.0  # seconds
 MAX_BODY = 32 << 20  # bytes of one request
@@ -47,8 +48,10 @@ class Rules:
     seconds). ``aligned``: fixed windows stand on the wall clock's grid. ``latency`` and ``faults`` are specs, see
     latency.py and faults.py. ``charging``: whether tokens are charged at admission by the prompt alone ("estimate"), by
     prompt and max_tokens and refunded later ("max_tokens"), or afterwards by what was used ("actual").
-    ``charge_refused``: a refused request costs all the same. ``key``: who does not bring it gets 401; None = anyone.
-    ``models``: any other gets 404; empty = any. ``max_body``: bytes. Raises ConfigError.
+    ``charge_refused``: a refused request costs all the same. ``foreign``: the share of ``rpm`` and ``tpm`` that another
+    client of the account takes, see shared.py. ``changes``: limits that change by themselves, see changes.py. ``key``:
+    who does not bring it gets 401; None = anyone. ``models``: any other gets 404; empty = any. ``max_body``: bytes.
+    Raises ConfigError.
     """
 
     rpm: int | None = None
@@ -61,6 +64,8 @@ class Rules:
     latency: str | float = 0.0
     charging: Charging = "estimate"
     charge_refused: bool = False
+    foreign: float = 0.0
+    changes: str = ""
     faults: str = ""
     seed: int = 0
     key: str | None = field(default=None, repr=False)
@@ -68,7 +73,9 @@ class Rules:
     max_body: int = MAX_BODY
 
     def __post_init__(self) -> None:
-        _ = self.limits
+        limits = self.limits
+        for change in parse_changes(self.changes):
+            limits = limits.changed({change.name: change.value})
         parse_latency(self.latency)
         parse_faults(self.faults)
         _one_of("algorithm", self.algorithm, get_args(Algorithm))
@@ -78,6 +85,8 @@ class Rules:
             raise ConfigError(f"the window must be more than 0 seconds, not {self.window}")
         if self.aligned and self.algorithm != "fixed":
             raise ConfigError(f"only fixed windows can be aligned to the clock; the algorithm is {self.algorithm!r}")
+        if not 0 <= self.foreign < 1:
+            raise ConfigError(f"another client's share must be from 0 to less than 1, not {self.foreign}")
         if self.max_body < 1:
             raise ConfigError(f"max_body must be 1 byte or more, not {self.max_body}")
 

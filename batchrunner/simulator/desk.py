@@ -4,6 +4,7 @@ A request that costs something becomes a ``Visit``: the server waits its ``laten
 its ``fault`` says) and reports the ``Ending``. Everything else is a ``Reply`` at once.
 """
 
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -14,6 +15,7 @@ import msgspec
 
 from batchrunner.errors import ConfigError
 from batchrunner.simulator.answers import CannedAnswer, make_answer, models_answer
+from batchrunner.simulator.changes import parse_changes
 from batchrunner.simulator.config import Rules
 from batchrunner.simulator.dialects import DIALECTS, Headers, error_body
 from batchrunner.simulator.faults import AskedFault, Fault, asked_fault, parse_faults
@@ -85,7 +87,7 @@ def too_large(limit: int) -> Reply:
 
 
 class Desk:
-    """Decides; ``origin`` is an instant at which a minute of the wall clock begins."""
+    """Decides; ``origin`` is the instant at which the wall clock stood at 0."""
 
     def __init__(self, rules: Rules, *, now: float, origin: float = 0.0) -> None:
         self.rules = rules
@@ -93,6 +95,8 @@ class Desk:
         self.ledger = Ledger(rules, rules.limits, origin=origin)
         self.limits = rules.limits
         self._gate = Gate(rules, now=now, origin=origin)
+        self._changes = deque(parse_changes(rules.changes))
+        self._started: float | None = None  # with the first request; changes count from here
         self._latency = parse_latency(rules.latency)
         self._dialect = DIALECTS[rules.dialect]
         self._models = frozenset(rules.models)
@@ -123,6 +127,7 @@ class Desk:
     def receive(self, endpoint: Endpoint, body: bytes, now: float) -> Visit:
         """Take in a whole request; ``finish`` the visit exactly once."""
         key = key_of(body)
+        self._advance(now)
         self.ledger.sent(key, now)
         try:
             question = read_question(endpoint, body)
@@ -139,6 +144,13 @@ class Desk:
             return self._turn_away(key, admission, now)
         return self._serve(key, question, asked, admission, now)
 
+    def _advance(self, now: float) -> None:
+        """Make the changes whose time has come, as of that time."""
+        started = self._started = now if self._started is None else self._started
+        while self._changes and started + self._changes[0].after <= now:
+            change = self._changes.popleft()
+            self._set_limits({change.name: change.value}, started + change.after)
+
     def _reserve(self, question: Question) -> int:
         """Tokens to charge at admission."""
         if self.rules.charging == "actual":
@@ -148,7 +160,7 @@ class Desk:
         return question.prompt_estimate + question.inputs * (question.max_tokens or DEFAULT_MAX_TOKENS)
 
     def _turn_away(self, key: bytes, refusal: Refusal, now: float) -> Visit:
-        self.ledger.refused(refusal.bound)
+        self.ledger.refused(refusal.bound, now)
         headers, body = self._dialect.refuse(refusal)
         return Visit(
             key=key, reply=Reply(status=429, body=body, headers=self._dialect.headers(self._gate.levels(now)) | headers)
@@ -185,6 +197,7 @@ class Desk:
     def finish(self, visit: Visit, ending: Ending, now: float) -> None:
         """The visit is over: free its place, correct its charge, count it."""
         charged = 0.0
+        self._advance(now)
         if visit.admission is not None:
             charged = self._charge(visit.admission, visit.answer)
             self._gate.finish(visit.admission, charged, now)
@@ -221,6 +234,11 @@ class Desk:
 
     def set_limits(self, change: dict[str, int | None], now: float) -> None:
         """Change the limits that *change* names (rpm, tpm, concurrency; None = no limit). Raises ConfigError."""
+        if self._started is not None:
+            self._advance(now)
+        self._set_limits(change, now)
+
+    def _set_limits(self, change: dict[str, int | None], now: float) -> None:
         self.limits = self.limits.changed(change)
         self._gate.set_limits(self.limits, now)
         self.ledger.set_limits(self.limits, now)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from math import ceil, inf
 
 import msgspec
@@ -103,6 +104,37 @@ def _zhipu_refusal(refusal: Refusal) -> tuple[Headers, bytes]:
     return {}, _ENCODER.encode({"error": error})
 
 
+def _anthropic(levels: Levels) -> Headers:
+    """Resets are instants, in whole seconds."""
+    headers: Headers = {}
+    for name, state in (("requests", levels.requests), ("tokens", levels.tokens)):
+        if state is not None:
+            reset = datetime.fromtimestamp(_up(levels.utc + state.reset), UTC)
+            headers[f"anthropic-ratelimit-{name}-limit"] = str(state.limit)
+            headers[f"anthropic-ratelimit-{name}-remaining"] = str(state.remaining)
+            headers[f"anthropic-ratelimit-{name}-reset"] = reset.strftime("%Y-%m-%dT%H:%M:%SZ")
+    return headers
+
+
+def _anthropic_refusal(refusal: Refusal) -> tuple[Headers, bytes]:
+    text = f"This request would exceed your account's rate limit for {refusal.bound}. Please try again later."
+    return _retry_after(refusal), _ENCODER.encode(
+        {"type": "error", "error": {"type": "rate_limit_error", "message": text}}
+    )
+
+
+def _ietf(levels: Levels) -> Headers:
+    """The draft's three fields, which do not say what they count: requests, or tokens where only those are limited."""
+    state = levels.requests or levels.tokens
+    if state is None:
+        return {}
+    return {
+        "RateLimit-Limit": str(state.limit),
+        "RateLimit-Remaining": str(state.remaining),
+        "RateLimit-Reset": str(_up(state.reset)),
+    }
+
+
 def _glm_refusal(refusal: Refusal) -> tuple[Headers, bytes]:
     if refusal.bound is Bound.CONCURRENCY:
         error = {"code": "1302", "message": "Rate limit reached for requests"}
@@ -117,15 +149,18 @@ def _plain_refusal(refusal: Refusal) -> tuple[Headers, bytes]:  # noqa: ARG001  
 
 
 def _retry_after_refusal(refusal: Refusal) -> tuple[Headers, bytes]:
-    headers, body = _plain_refusal(refusal)
-    if refusal.wait != inf:
-        headers = {"Retry-After": str(max(1, _up(refusal.wait or 0)))}
-    return headers, body
+    return _retry_after(refusal), _plain_refusal(refusal)[1]
+
+
+def _retry_after(refusal: Refusal) -> Headers:
+    return {} if refusal.wait == inf else {"Retry-After": str(max(1, _up(refusal.wait or 0)))}
 
 
 DIALECTS: dict[DialectName, Dialect] = {
     "openai": Dialect(_openai, _openai_refusal),
     "zhipu": Dialect(_zhipu, _zhipu_refusal),
+    "anthropic": Dialect(_anthropic, _anthropic_refusal),
+    "ietf": Dialect(_ietf, _retry_after_refusal),
     "glm": Dialect(_silent, _glm_refusal),
     "none": Dialect(_silent, _plain_refusal),
     "retry-after": Dialect(_silent, _retry_after_refusal),

@@ -15,14 +15,16 @@ from batchrunner.simulator.rules import (
     TokenBucket,
     check,
 )
+from batchrunner.simulator.shared import Shared
 
 
 @dataclass(frozen=True, slots=True)
 class Levels:
-    """Where the limits stand; None = there is no such limit."""
+    """Where the limits stand; None = there is no such limit. ``utc``: the time, where a reset is told as an instant."""
 
     requests: State | None
     tokens: State | None
+    utc: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +38,7 @@ class Admission:
 class Gate:
     """The server's limits, all of them.
 
-    ``origin``: any instant at which a minute of the wall clock begins, for windows aligned to it.
+    ``origin``: the instant at which the wall clock stood at 0, for windows aligned to it and for resets told by it.
     """
 
     def __init__(self, rules: Rules, *, now: float, origin: float = 0.0) -> None:
@@ -47,9 +49,14 @@ class Gate:
         self._concurrency = Concurrency(rules.concurrency)
 
     def _limiter(self, bound: Bound, limit: int | None, now: float) -> Limiter | None:
-        window = self._rules.window
         if limit is None:
             return None
+        limiter = self._alone(bound, limit, now)
+        share = self._rules.foreign
+        return Shared(limiter, share=share, window=self._rules.window) if share else limiter
+
+    def _alone(self, bound: Bound, limit: int, now: float) -> Limiter:
+        window = self._rules.window
         if self._rules.algorithm == "bucket":
             return TokenBucket(bound, limit=limit, window=window, now=now)
         if self._rules.algorithm == "sliding":
@@ -97,6 +104,7 @@ class Gate:
         return Levels(
             None if self._requests is None else self._requests.state(now),
             None if self._tokens is None else self._tokens.state(now),
+            now - self._origin,
         )
 
     def set_limits(self, limits: Limits, now: float) -> None:

@@ -32,7 +32,7 @@ def key_of(body: bytes) -> bytes:
 
 
 class Ledger:
-    """Counts; told the time. ``origin``: an instant at which a minute of the wall clock begins."""
+    """Counts; told the time. ``origin``: the instant at which the wall clock stood at 0."""
 
     def __init__(self, rules: Rules, limits: Limits, *, origin: float = 0.0) -> None:
         self._rules = rules
@@ -47,6 +47,7 @@ class Ledger:
         self._statuses: Counter[int] = Counter()
         self._faults: Counter[Fault] = Counter()
         self._refusals: Counter[Bound] = Counter()
+        self._late_sends = self._late_refusals = 0
         self._sends = self._aborted = self._gone = 0
         self._answered = self._answers = self._repeats = 0
         self._max_in_flight = self._in_flight
@@ -83,6 +84,11 @@ class Ledger:
         self._last_send = now
         if self._first_send is None:
             self._first_send = now
+        self._late_sends += self._is_late(now)
+
+    def _is_late(self, now: float) -> bool:
+        """Whether the first window is over."""
+        return self._first_send is not None and now >= self._first_send + self._rules.window
 
     def admitted(self, key: bytes) -> int:
         """The limits let it in; says how often they did so for this body, this time included."""
@@ -91,8 +97,9 @@ class Ledger:
         self._tokens_before_last = self._tokens
         return tally.admitted + 1
 
-    def refused(self, bound: Bound) -> None:
+    def refused(self, bound: Bound, now: float) -> None:
         self._refusals[bound] += 1
+        self._late_refusals += self._is_late(now)
 
     def faulted(self, fault: Fault) -> None:
         self._faults[fault] += 1
@@ -133,6 +140,8 @@ class Ledger:
             statuses={str(status): count for status, count in sorted(self._statuses.items())},
             faults={fault.value: count for fault, count in self._faults.items()},
             refusals={bound.value: count for bound, count in self._refusals.items()},
+            late_sends=self._late_sends,
+            late_refusals=self._late_refusals,
             aborted=self._aborted,
             gone=self._gone,
             keys=len(self._tallies),

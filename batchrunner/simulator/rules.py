@@ -65,7 +65,10 @@ class Limiter(Protocol):
     """One limit a window: a bucket, a fixed window or a sliding log."""
 
     bound: Bound
-    limit: int
+
+    @property
+    def limit(self) -> int:
+        """What a window allows."""
 
     def wait(self, cost: float, now: float) -> float:
         """Seconds until *cost* passes: 0 = now, ``inf`` = never."""

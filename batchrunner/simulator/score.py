@@ -12,17 +12,20 @@ class Score:
     """What a simulator saw. Instants are seconds of its own clock: only differences mean something.
 
     ``sends``: requests whose body arrived. ``statuses``: replies written, by HTTP status. ``faults``: injected ones, by
-    name. ``refusals``: by the limit that refused. ``aborted``: connections the simulator broke; ``gone``: clients that
-    did not wait. ``keys``: different bodies; ``answered``: those of them answered at least once; ``answers``: all whole
-    answers. ``repeats_after_answer``: sends of a body that had its answer already. ``latencies``: seconds of work in
-    the answers, ``tokens``: charged for them. ``efficiency``: ``shortest`` / ``elapsed``; None while there is nothing
-    to compare. ``shortest`` is a lower bound, so above 1 it would be the simulator that is wrong.
+    name. ``refusals``: by the limit that refused. ``late_sends``, ``late_refusals``: those after one window, when a
+    client could know the limits. ``aborted``: connections the simulator broke; ``gone``: clients that did not wait.
+    ``keys``: different bodies; ``answered``: those of them answered at least once; ``answers``: all whole answers.
+    ``repeats_after_answer``: sends of a body that had its answer already. ``latencies``: seconds of work in the
+    answers, ``tokens``: charged for them. ``efficiency``: ``shortest`` / ``elapsed``; None while there is nothing to
+    compare. ``shortest`` is a lower bound, so above 1 it would be the simulator that is wrong.
     """
 
     sends: int = 0
     statuses: dict[str, int] = field(default_factory=dict)
     faults: dict[str, int] = field(default_factory=dict)
     refusals: dict[str, int] = field(default_factory=dict)
+    late_sends: int = 0
+    late_refusals: int = 0
     aborted: int = 0
     gone: int = 0
     keys: int = 0
@@ -68,14 +71,18 @@ def shortest_time(work: Work, rules: Rules, stretches: Sequence[Stretch], *, pha
     """Seconds in which nobody could have got the same answers faster; a lower bound.
 
     ``stretches``: the limits in the order they held, the first since 0. ``phase``: how much of an aligned window had
-    passed at the first send. The last answer of all takes one latency after its admission.
+    passed at the first send. The last answer of all takes one latency after its admission. Of what another client takes
+    (``rules.foreign``) nothing is left, but a full bucket or a fresh first window may be had before it.
     """
     if not work.answers:
         return 0.0
     rpm = [(stretch.since, stretch.limits.rpm) for stretch in stretches]
     tpm = [(stretch.since, stretch.limits.tpm) for stretch in stretches]
     places = [(stretch.since, stretch.limits.concurrency) for stretch in stretches]
-    admitted = max(_until(work.answers, rpm, rules, phase), _until(work.tokens, tpm, rules, phase))
+    requests = _until(work.answers, rpm, rules, phase)
+    # Charged afterwards, what is in flight may overdraw a window, and the next one forgets it; a bucket does not.
+    forgotten = rules.charging == "actual" and rules.algorithm != "bucket"
+    admitted = requests if forgotten else max(requests, _until(work.tokens, tpm, rules, phase))
     return max(admitted + work.least_latency, _accumulate(work.latencies, places, window=1.0))
 
 
@@ -85,9 +92,10 @@ _Course = Sequence[tuple[float, int | None]]  # a limit's values, each with the 
 def _until(demand: float, course: _Course, rules: Rules, phase: float) -> float:
     """When the last of *demand* could be admitted."""
     if rules.algorithm != "bucket":
-        return _by_windows(demand, course, rules.window, phase)
+        return _by_windows(demand, course, rules, phase)
     start = course[0][1]
-    return 0.0 if start is None else _accumulate(demand - start, course, rules.window)
+    window = rules.window / (1 - rules.foreign)  # what another client takes makes it slower for us
+    return 0.0 if start is None else _accumulate(demand - start, course, window)
 
 
 def _accumulate(demand: float, course: _Course, window: float) -> float:
@@ -103,19 +111,24 @@ def _accumulate(demand: float, course: _Course, window: float) -> float:
     return inf
 
 
-def _by_windows(demand: float, course: _Course, window: float, phase: float) -> float:
-    """When the window begins in which the last of *demand* fits; a limit that changed counts as its largest value."""
-    start, end = 0.0, window - phase
+def _by_windows(demand: float, course: _Course, rules: Rules, phase: float) -> float:
+    """When the window begins in which the last of *demand* fits; a limit that changed counts as its largest value.
+
+    Another client has, by then, what it asked for in the windows before.
+    """
+    start, end = 0.0, rules.window - phase
     while True:
-        limit = _largest(course, start, end)
-        if limit is None or demand <= limit + 1e-6:
+        held = _held(course, start, end)
+        if None in held:  # for a while there was no limit
             return start
-        demand -= limit
-        start, end = end, end + window
+        limits = [limit for limit in held if limit is not None]
+        if demand <= max(limits) + 1e-6:
+            return start
+        demand -= max(limits) - rules.foreign * min(limits) * (end - start) / rules.window
+        start, end = end, end + rules.window
 
 
-def _largest(course: _Course, start: float, end: float) -> int | None:
-    """The largest value that held at any time from *start* to *end*; None = for a while there was no limit."""
+def _held(course: _Course, start: float, end: float) -> list[int | None]:
+    """The values that held at any time from *start* to *end*."""
     ends = [since for since, _ in course[1:]] + [inf]
-    held = [limit for (since, limit), until in zip(course, ends, strict=True) if since < end and until > start]
-    return None if None in held else max(limit for limit in held if limit is not None)
+    return [limit for (since, limit), until in zip(course, ends, strict=True) if since < end and until > start]

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -84,13 +85,14 @@ class Simulator:
 
 
 def environment() -> dict[str, str]:
-    """What a child sees: ours without any option, key or proxy of the user's."""
+    """What a child sees: ours without any option, key or proxy of the user's; it imports what lies beside us."""
     unwanted = ("BATCHRUNNER_", "OPENAI_", "PYTHON")
-    return {
+    ours = {
         name: value
         for name, value in os.environ.items()
         if not name.startswith(unwanted) and not name.lower().endswith("_proxy")
     }
+    return ours | {"PYTHONPATH": str(FOLDER.parent.parent)}
 
 
 def start(*command: str | Path, folder: Path) -> "subprocess.Popen[str]":
@@ -101,37 +103,47 @@ def start(*command: str | Path, folder: Path) -> "subprocess.Popen[str]":
         )
 
 
-def finish(process: "subprocess.Popen[str]", started: float, *, folder: Path) -> Exit:
-    """Wait for its end; a program that fails ends the benchmark, for its figures would mean nothing."""
+def finish(process: "subprocess.Popen[str]", started: float, *, folder: Path, within: float | None = None) -> Exit:
+    """Wait for its end; a program that fails ends the benchmark, for its figures would mean nothing.
+
+    One that is not done *within* so many seconds is killed, and what it did until then counts.
+    """
+    patience = threading.Timer(within or 0, os.kill, (process.pid, signal.SIGKILL))
+    if within is not None:
+        patience.start()
     _, status, usage = os.wait4(process.pid, 0)
+    patience.cancel()
     seconds = time.monotonic() - started
     process.returncode = os.waitstatus_to_exitcode(status)
     out, err = (folder / "out").read_text(), (folder / "err").read_text()
-    if process.returncode:
+    if process.returncode and not (within is not None and process.returncode == -signal.SIGKILL):
         sys.exit(f"{process.args!r} ended with {process.returncode}:\n{err}")
     unit = 1 if sys.platform == "darwin" else 1024  # bytes there, kilobytes elsewhere
     peak = usage.ru_maxrss * unit / BYTES_PER_MB
     return Exit(seconds=seconds, peak_mb=peak, out=out)
 
 
-def call(*command: str | Path) -> Exit:
+def call(*command: str | Path, within: float | None = None) -> Exit:
     """Run a program to its end, in an empty folder of its own."""
     with tempfile.TemporaryDirectory() as name:
         started = time.monotonic()
-        return finish(start(*command, folder=Path(name)), started, folder=Path(name))
+        return finish(start(*command, folder=Path(name)), started, folder=Path(name), within=within)
 
 
-def ours(job: Path, simulator: Simulator, *options: str) -> dict[str, Any]:
+def ours(job: Path, simulator: Simulator, *options: str, within: float | None = None) -> dict[str, Any]:
     """Run *job* afresh with ``batchrunner run``, durably as always; returns the score."""
     with tempfile.TemporaryDirectory(dir=job.parent) as name:
         database = Path(name, "job.db")
-        call(*BATCHRUNNER, "run", job, "--db", database, "--base-url", simulator.base_url, "--exit-zero", *options)
+        server = ("--base-url", simulator.base_url)
+        call(*BATCHRUNNER, "run", job, "--db", database, *server, "--exit-zero", *options, within=within)
     return simulator.score()
 
 
-def reference(client: str, job: Path, simulator: Simulator, *options: str) -> dict[str, Any]:
+def reference(
+    client: str, job: Path, simulator: Simulator, *options: str, within: float | None = None
+) -> dict[str, Any]:
     """Run *job* with one of clients.py; returns the score."""
-    call(sys.executable, FOLDER / "clients.py", client, job, simulator.base_url, *options)
+    call(sys.executable, FOLDER / "clients.py", client, job, simulator.base_url, *options, within=within)
     return simulator.score()
 
 
@@ -140,17 +152,21 @@ def rate(score: dict[str, Any]) -> float:
     return float(score["answered"] / score["elapsed"])
 
 
-def body(number: int) -> dict[str, Any]:
+def body(number: int, *, max_tokens: int = 64) -> dict[str, Any]:
     """A chat request of about 1 kB, different for each *number*."""
-    return {"model": "sim-1", "messages": [{"role": "user", "content": f"{number}: {FILLER}"}], "max_tokens": 64}
+    return {
+        "model": "sim-1",
+        "messages": [{"role": "user", "content": f"{number}: {FILLER}"}],
+        "max_tokens": max_tokens,
+    }
 
 
-def write_job(path: Path, count: int) -> Path:
+def write_job(path: Path, count: int, *, max_tokens: int = 64) -> Path:
     """A job file of *count* lines of about 1 kB."""
     with path.open("w") as file:
         for number in range(count):
             line = {"custom_id": f"task-{number}", "method": "POST", "url": "/v1/chat/completions"}
-            file.write(json.dumps(line | {"body": body(number)}) + "\n")
+            file.write(json.dumps(line | {"body": body(number, max_tokens=max_tokens)}) + "\n")
     return path
 
 
@@ -212,7 +228,7 @@ def at_least(what: str, figures: tuple[float, float, float], target: float) -> R
 
 def report(title: str, heads: tuple[str, ...], rows: Sequence[Row]) -> int:
     """Print the table; returns the exit code: 1 if a target was missed."""
-    verdicts = {True: "met", False: "MISSED", None: ""}
+    verdicts = {True: "PASS", False: "MISSED", None: ""}
     table = [("", *heads, "target", "")]
     table += [(row.what, *row.cells, row.target, verdicts[row.met]) for row in rows]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]

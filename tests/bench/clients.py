@@ -17,7 +17,6 @@ from pathlib import Path
 import aiohttp
 from aiolimiter import AsyncLimiter
 from bench import bodies
-from openai import APIError, AsyncOpenAI
 
 REFUSED = 429
 Send = Callable[[bytes], Awaitable[None]]
@@ -59,6 +58,8 @@ async def bare(requests: list[bytes], base_url: str, options: argparse.Namespace
 
 async def sdk(requests: list[bytes], base_url: str, options: argparse.Namespace) -> None:
     """One coroutine a request, as the cookbooks have it, behind a semaphore."""
+    from openai import APIError, AsyncOpenAI  # takes a second, which the other client need not spend
+
     gate = asyncio.Semaphore(options.in_flight)
     async with AsyncOpenAI(base_url=base_url, api_key="none", max_retries=options.retries) as client:
 
