@@ -98,13 +98,17 @@ def questions(path: Path, count: int) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("limits", "binding", "count"),
+    ("limits", "count", "bearable"),
     [
-        (("--rpm", "240"), "requests", 260),  # 240 at once, then four a second
-        (("--tpm", "26000", "--rpm", "5000"), "tokens", 260),  # some 115 tokens each
+        (("--rpm", "240"), 280, 0.01),  # 240 at once, then four a second
+        # some 107 tokens each, of which it charges 75 for the answer and then reports a handful: that has to be learned
+        (("--tpm", "26000", "--rpm", "5000"), 275, 0.1),
     ],
+    ids=["requests", "tokens"],
 )
-async def test_a_foreign_judge_finds_nothing(limits: tuple[str, ...], binding: str, count: int, tmp_path: Path) -> None:
+async def test_a_foreign_judge_finds_nothing(
+    limits: tuple[str, ...], count: int, bearable: float, tmp_path: Path
+) -> None:
     """Given real limits and scripted faults, and nothing configured, all is answered and the verdict is clean."""
     with mock(*limits) as server:
         server.script(*SCENARIO)
@@ -114,9 +118,8 @@ async def test_a_foreign_judge_finds_nothing(limits: tuple[str, ...], binding: s
     codes = {finding["code"] for finding in verdict["findings"]}
     assert not codes & {"retry_after_ignored", "retry_storm", "retried_non_retryable", "gave_up"}, verdict
     assert (verdict["passed"], verdict["calls"]) == (True, count)
-    refused = faults.count(f"ratelimit:{binding}")
-    assert len(faults) == SCRIPTED + refused, faults
-    assert refused <= count * 0.02, faults
+    assert sum(fault.startswith("scenario:") for fault in faults) == SCRIPTED, faults
+    assert len(faults) - SCRIPTED <= count * bearable, faults
 
 
 async def test_what_cannot_succeed_is_sent_once(tmp_path: Path) -> None:
