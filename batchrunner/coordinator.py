@@ -120,9 +120,11 @@ class Coordinator:
         closings = [self._close(report, now) for report in reports]
         leases = self._lease(want, now)
         openings = [_opening(lease, now) for lease in (*leases, *(r.lease for r in self._unsendable))]
-        sample = self._sample(now)
-        if closings or openings or sample is not None:
-            self._store.exchange(self._job_id, self._run_id, closings=closings, openings=openings, sample=sample)
+        sample, changes = self._sample(now), self._limiter.changes()
+        if closings or openings or sample is not None or changes:
+            self._store.exchange(
+                self._job_id, self._run_id, closings=closings, openings=openings, sample=sample, changes=changes
+            )
         return self._grant(leases, now)
 
     def standing(self, now: float) -> Standing:

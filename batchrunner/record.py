@@ -4,7 +4,9 @@ They stand at the bottom floor because the reader makes them, result files are w
 All times are UTC seconds; None = not known.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from batchrunner.task import TaskState, Usage
 
@@ -143,3 +145,25 @@ class Output:
 
     path: str
     rows: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """A belief about a limit that changed: *what* ("requests told limit", "slots"), from, to, and on what evidence."""
+
+    at: float
+    what: str
+    old: str
+    new: str
+    evidence: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Belief:
+    """What was learned of the limits of one endpoint, key and model. ``value`` is as the limiter wrote it, JSON."""
+
+    endpoint: str
+    key_label: str
+    model: str
+    value: Mapping[str, Any]
+    at: float

@@ -6,7 +6,7 @@ import socket
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from hashlib import blake2b
 from pathlib import Path
@@ -27,8 +27,10 @@ from batchrunner.db.store import NO_LAST, Store
 from batchrunner.errors import BatchRunnerError, JobFileError
 from batchrunner.exits import ExitCode
 from batchrunner.jobfile.options import ReadOptions
+from batchrunner.learned import find_learned, keep_learned, read_learned
 from batchrunner.limits.limiter import Limiter
 from batchrunner.loader import STDIN, Decide, Loaded, load
+from batchrunner.record import Belief
 from batchrunner.retry import Stop
 from batchrunner.task import Counts, Report, TaskState
 from batchrunner.worker import Worker
@@ -53,6 +55,7 @@ class RunOptions:
     on_bad_line: Literal["stop", "skip"] = "stop"
     settings: str = "{}"  # what the user said, as JSON, for the record; never a key
     seed: int | None = None
+    learned: Path | None = None  # the file in which all jobs of this user keep what they learned of limits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,9 +179,10 @@ class Runner:
         stated = options.limits.stated_concurrency
         limiter = Limiter(options.limits, now=now, start=options.limits.concurrency if stated else 1)
         if options.run.learned:
-            beliefs = self._store.belief(*self._lane)
-            if beliefs is not None:
-                limiter.believe(beliefs, now=now)
+            known = [self._store.belief(*self._lane), self._recall()]
+            newest = max((belief for belief in known if belief is not None), key=lambda b: b.at, default=None)
+            if newest is not None:
+                limiter.believe(newest.value, now=now)
         for sent in self._store.recent_sends(since=now - REMEMBER):
             if not sent.refused:
                 limiter.remember(sent.at, sent.cost, now)
@@ -216,8 +220,18 @@ class Runner:
 
     def _believe(self, now: float) -> None:
         """Keep what was learned of the limits, so that a run that is killed has not learned it in vain."""
-        self._store.believe(*self._lane, self._limiter.beliefs(), at=now)
+        self._store.believe(self._belief(now))
         self._believed_at = now
+
+    def _belief(self, now: float) -> Belief:
+        endpoint, key_label, model = self._lane
+        value = {**self._limiter.beliefs(), "state": asdict(self._limiter.state(now))}
+        return Belief(endpoint=endpoint, key_label=key_label, model=model, value=value, at=now)
+
+    def _recall(self) -> Belief | None:
+        """What other jobs of this user learned of the same endpoint, key and model."""
+        path = self._options.learned
+        return None if path is None else find_learned(read_learned(path), self._lane)
 
     async def _listen(self, worker: Worker, *, task_status: TaskStatus[None]) -> None:
         """The first signal drains, for at most the grace period; the second abandons."""
@@ -245,6 +259,8 @@ class Runner:
         reason = code.label if stop is None else stop.reason.message
         self._store.end_run(self.run_id, ended_at=now, exit_code=code, reason=reason)
         self._believe(now)
+        if self._options.learned is not None:
+            keep_learned(self._options.learned, self._belief(now))
         return Ended(
             exit_code=code,
             job_id=self.job_id,

@@ -13,7 +13,7 @@ FLOORS = [
     {"errors", "exits", "quota", "clock", "pacer", "answer"},
     {"config", "task"},
     {"record", "retry", "provider"},
-    {"api", "db", "jobfile", "limits", "report", "simulator"},
+    {"api", "db", "jobfile", "learned", "limits", "report", "simulator"},
     {"coordinator", "loader"},
     {"worker"},
     {"runner"},

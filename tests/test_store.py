@@ -24,6 +24,7 @@ from batchrunner.db.jobs import Jobs
 from batchrunner.db.lock import OwnerLock, is_owned
 from batchrunner.db.store import Closing, Opening, Store
 from batchrunner.errors import AccountingError, DatabaseBusy, SchemaTooNew, StoreError
+from batchrunner.record import Belief
 from batchrunner.task import Request, TaskState
 
 NOW = 1_700_000_000.0
@@ -371,9 +372,11 @@ def test_sends_of_the_last_window_are_remembered_but_not_what_never_left(queue: 
 
 def test_what_was_learned_of_limits_is_found_again(queue: Queue) -> None:
     assert queue.store.belief("e", "k", "m") is None
-    queue.store.believe("e", "k", "m", {"rpm": 1}, at=NOW)
-    queue.store.believe("e", "k", "m", {"rpm": 2}, at=NOW)
-    assert queue.store.belief("e", "k", "m") == {"rpm": 2}
+    for rpm in (1, 2):
+        queue.store.believe(Belief(endpoint="e", key_label="k", model="m", value={"rpm": rpm}, at=NOW))
+    believed = queue.store.belief("e", "k", "m")
+    assert believed is not None
+    assert (believed.value, believed.at) == ({"rpm": 2}, NOW)
     assert queue.store.belief("e", "other", "m") is None
 
 

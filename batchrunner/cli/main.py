@@ -10,14 +10,24 @@ import rich_click as click
 from click.exceptions import Abort
 
 from batchrunner import __version__
-from batchrunner.cli import crash, demo, doctor, load, look, results, retry, run, simulator
+from batchrunner.cli import crash, demo, doctor, limits, load, look, results, retry, run, simulator
 from batchrunner.cli.settings import Said, default_map, environment, read_dotenv, read_files
 from batchrunner.errors import BatchRunnerError
 from batchrunner.exits import ExitCode
 from batchrunner.report.clean import clean, clean_lines
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
-WORK = (run.run, look.status, results.results, look.errors, retry.retry, look.show, doctor.doctor, load.load)
+WORK = (
+    run.run,
+    look.status,
+    results.results,
+    look.errors,
+    retry.retry,
+    look.show,
+    limits.limits,
+    doctor.doctor,
+    load.load,
+)
 LEARN = (demo.demo, simulator.simulator)  # no settings from files: they are for work
 
 

@@ -104,6 +104,7 @@ def run_options(
 ) -> "RunOptions":
     """All of a run's options as values. Raises ConfigError."""
     from batchrunner.config import CONCURRENCY, LimitSettings, RetrySettings, RunSettings
+    from batchrunner.learned import learned_path
     from batchrunner.runner import RunOptions
 
     stated = given["concurrency"] is not None
@@ -129,6 +130,7 @@ def run_options(
         ),
         on_bad_line=given["on_bad_line"],
         settings=settings,
+        learned=None if given["no_learned"] else learned_path(environ),
     )
 
 

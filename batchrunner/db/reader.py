@@ -17,7 +17,7 @@ from sqlalchemy.exc import DatabaseError
 from batchrunner.db.engine import open_reader
 from batchrunner.db.store import Sample, read_counts
 from batchrunner.errors import StoreError
-from batchrunner.record import Answer, Attempt, ErrorGroup, Job, Record, Run, Story, Totals
+from batchrunner.record import Answer, Attempt, Belief, Change, ErrorGroup, Job, Record, Run, Story, Totals
 from batchrunner.task import Counts, RejectedLine, TaskState, Usage
 
 _Row = tuple[Any, ...]
@@ -35,6 +35,8 @@ _SAMPLE = """
            p50, p95, limiting
     FROM sample WHERE run_id = ?
 """
+_BELIEFS = "SELECT endpoint, key_label, model, value, updated_at FROM belief ORDER BY updated_at DESC"
+_CHANGES = "SELECT at, what, old, new, evidence FROM event ORDER BY id"
 _ERRORS = """
     SELECT first.error_class, tasks, custom_id, error_code, message
     FROM (SELECT id, custom_id, attempts, error_class, count(*) AS tasks, min(position)
@@ -142,6 +144,19 @@ class Reader:
     def last_sample(self, run_id: int) -> Sample | None:
         rows = self._all(f"{_SAMPLE} ORDER BY at DESC LIMIT 1", run_id)
         return Sample(*rows[0]) if rows else None
+
+    def beliefs(self) -> list[Belief]:
+        """What is believed of limits, the newest first."""
+        rows = self._all(_BELIEFS)
+        return [
+            Belief(endpoint=row[0], key_label=row[1], model=row[2], value=json.loads(row[3]), at=row[4]) for row in rows
+        ]
+
+    def changes(self) -> list[Change]:
+        """The beliefs that changed, oldest first; none where the database is older than that table."""
+        if not self._all("SELECT 1 FROM sqlite_master WHERE name = 'event'"):
+            return []
+        return [Change(at=row[0], what=row[1], old=row[2], new=row[3], evidence=row[4]) for row in self._all(_CHANGES)]
 
     # -- looked at one by one: as long as the job
 

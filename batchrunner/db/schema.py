@@ -22,8 +22,8 @@ from sqlalchemy import (
 from sqlalchemy.types import UserDefinedType
 
 APPLICATION_ID = 0x42524E52  # "BRNR"
-VERSION = 1  # user_version; grows with each migration
-HEAD = "0001"  # the migration that VERSION stands for
+VERSION = 2  # user_version; grows with each migration
+HEAD = "0002"  # the migration that VERSION stands for
 
 
 class Any(UserDefinedType[str | bytes]):
@@ -224,6 +224,17 @@ belief = _table(  # what was learned of a limit; a belief at the next start, not
     Column("updated_at", REAL, nullable=False),
 )
 
+event = _table(  # a belief about a limit that changed, and why
+    "event",
+    _id(),
+    _fk("run"),
+    Column("at", REAL, nullable=False),
+    Column("what", TEXT, nullable=False),
+    Column("old", TEXT, nullable=False),
+    Column("new", TEXT, nullable=False),
+    Column("evidence", TEXT, nullable=False),
+)
+
 IMMUTABLE = """
 CREATE TRIGGER result_is_immutable BEFORE UPDATE ON result
 BEGIN SELECT raise(ABORT, 'a result is never changed'); END
@@ -275,4 +286,9 @@ VIEWS = {
     """,
     "samples": "SELECT datetime(sample.at, 'unixepoch') AS time, sample.* FROM sample",
     "limits": "SELECT belief.*, datetime(belief.updated_at, 'unixepoch') AS time FROM belief",
+    "events": """
+        SELECT event.id, event.run_id AS run, datetime(event.at, 'unixepoch') AS time, event.what, event.old,
+               event.new, event.evidence
+        FROM event
+    """,
 }

@@ -6,7 +6,7 @@ database (lock.py) may hold a Store, so what it has read stays true until it wri
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass
 from pathlib import Path
@@ -18,6 +18,7 @@ from sqlalchemy.exc import DatabaseError, OperationalError
 from batchrunner.db import schema
 from batchrunner.db.engine import close_writer, open_writer
 from batchrunner.errors import AccountingError, StoreError
+from batchrunner.record import Belief, Change
 from batchrunner.task import Counts, TaskState, Usage
 
 
@@ -130,6 +131,7 @@ _LATE = """
 """
 _REPLY = "INSERT INTO reply (attempt_id, body) VALUES (?, ?)"
 _TALLY = "UPDATE tally SET count = count + ? WHERE job_id = ? AND state = ?"
+_EVENT = "INSERT INTO event (run_id, at, what, old, new, evidence) VALUES (?, ?, ?, ?, ?, ?)"
 _SAMPLE = "INSERT OR REPLACE INTO sample VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
 
@@ -245,6 +247,7 @@ class Store:
         closings: Sequence[Closing],
         openings: Sequence[Opening],
         sample: Sample | None = None,
+        changes: Sequence[Change] = (),
     ) -> None:
         """End attempts and begin others, in one transaction: the group commit."""
         moves: Counter[str] = Counter()
@@ -258,6 +261,8 @@ class Store:
                 connection.exec_driver_sql(_TALLY, changed)
             if sample is not None:
                 connection.exec_driver_sql(_SAMPLE, (run_id, *astuple(sample)))
+            if changes:
+                connection.exec_driver_sql(_EVENT, [(run_id, *astuple(change)) for change in changes])
 
     def recent_sends(self, *, since: float, limit: int = 200_000) -> list[Sent]:
         """What was sent since *since*, oldest first, whatever became of it."""
@@ -307,19 +312,24 @@ class Store:
 
     # -- beliefs
 
-    def belief(self, endpoint: str, key_label: str, model: str) -> dict[str, Any] | None:
+    def belief(self, endpoint: str, key_label: str, model: str) -> Belief | None:
         """What an earlier run learned of this endpoint's limits."""
         b = schema.belief
-        query = select(b.c.value).where(b.c.endpoint == endpoint, b.c.key_label == key_label, b.c.model == model)
+        query = select(b.c.value, b.c.updated_at).where(
+            b.c.endpoint == endpoint, b.c.key_label == key_label, b.c.model == model
+        )
         with self.transaction() as connection:
-            value = connection.execute(query).scalar()
-        return None if value is None else dict(json.loads(value))
+            row = connection.execute(query).one_or_none()
+        if row is None:
+            return None
+        return Belief(endpoint=endpoint, key_label=key_label, model=model, value=json.loads(row[0]), at=row[1])
 
-    def believe(self, endpoint: str, key_label: str, model: str, value: Mapping[str, object], *, at: float) -> None:
+    def believe(self, belief: Belief) -> None:
+        b = belief
         with self.transaction() as connection:
             connection.exec_driver_sql(
                 "INSERT OR REPLACE INTO belief (endpoint, key_label, model, value, updated_at) VALUES (?, ?, ?, ?, ?)",
-                (endpoint, key_label, model, json.dumps(value), at),
+                (b.endpoint, b.key_label, b.model, json.dumps(b.value), b.at),
             )
 
     # -- private

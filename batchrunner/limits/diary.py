@@ -1,19 +1,8 @@
 """What changed in what the limiter believes, and why; kept until it is asked for."""
 
-from dataclasses import dataclass
+from batchrunner.record import Change
 
 NEAR = 0.1  # numbers that differ by less are the same belief, so that a slow creep is no news
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Change:
-    """One belief that changed: *what* (``requests limit``, ``slots``, ``tokens algorithm``), from, to, and why."""
-
-    at: float
-    what: str
-    old: str
-    new: str
-    evidence: str
 
 
 class Diary:

@@ -17,12 +17,13 @@ from typing import Any
 from batchrunner.config import LimitSettings
 from batchrunner.limits.breaker import Breaker
 from batchrunner.limits.clock import Algorithm
-from batchrunner.limits.diary import Change, Diary
+from batchrunner.limits.diary import Diary
 from batchrunner.limits.found import Found
 from batchrunner.limits.gauge import Gauge
 from batchrunner.limits.meter import Mark, Meter
 from batchrunner.limits.slots import Slots
 from batchrunner.quota import Dimension, Quota, Window
+from batchrunner.record import Change
 from batchrunner.task import Abandoned, Failure, FailureClass, Outcome, Released, Success
 
 HORIZON = 0.1  # seconds ahead that a permit may be given, so that one exchange serves many sends

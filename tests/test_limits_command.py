@@ -1,0 +1,101 @@
+"""``batchrunner limits``: what was believed and why, during a run and after it, for one job and for all of a user."""
+
+import json
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from terminal import Terminal, batch
+
+import batchrunner as br
+from batchrunner.learned import find_learned, keep_learned, learned_path, read_learned
+from batchrunner.record import Belief, Change
+from batchrunner.report.limits import limits_json, limits_text
+
+NOW = 1_790_000_000.0
+
+
+@pytest.fixture
+def terminal(tmp_path: Path) -> Iterator[Terminal]:
+    with br.Simulator(rpm=600) as server:
+        yield Terminal(tmp_path, server)
+
+
+def belief(model: str = "m", *, at: float = NOW, limit: int = 600) -> Belief:
+    meter = {"dimension": "requests", "kind": "told", "limit": limit, "period": 60.0, "algorithm": "bucket"}
+    return Belief(endpoint="https://a/v1", key_label="k", model=model, value={"meters": [meter], "slots": 4}, at=at)
+
+
+def test_a_finished_run_can_be_explained(terminal: Terminal) -> None:
+    """The table names the limit, how it is known and its clock; the database holds each change as an event."""
+    job = terminal.write("job.jsonl", batch(*(f"question {n}" for n in range(40))))
+    assert terminal.run(job, "-m", "m").returncode == 0
+    done = terminal("limits", "job.db")
+    assert done.returncode == 0
+    assert "requests  told  bucket  60s     600" in done.stdout
+    assert "changes" in done.stdout
+    told = json.loads(terminal("limits", "job.db", "--json").stdout)
+    (limit,) = told["limits"]
+    assert limit["model"] == "m"
+    assert limit["meters"][0]["limit"] == 600
+    assert limit["state"]["sent_1m"] == 40
+    rows = sqlite3.connect(terminal.folder / "job.db").execute("SELECT what, new FROM events ORDER BY id").fetchall()
+    assert ("requests told limit", "600") in rows
+
+
+def test_another_job_starts_with_what_this_one_learned(terminal: Terminal) -> None:
+    """The first requests of a new database already know the limit; --no-learned and a broken file start afresh."""
+    environment: dict[str, Any] = {"XDG_STATE_HOME": str(terminal.folder / "state")}
+    path = learned_path(environment)
+    terminal.run(terminal.write("one.jsonl", batch(*(f"one {n}" for n in range(20)))), **environment)
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert [known.value["meters"][0]["limit"] for known in read_learned(path)] == [600]
+    assert "600" in terminal("limits", **environment).stdout
+    for name, words, expected in (("two", (), "an earlier run"), ("three", ("--no-learned",), "1 replies")):
+        job = terminal.write(f"{name}.jsonl", batch("a", "b"))
+        assert terminal.run(job, *words, **environment).returncode == 0
+        changes = json.loads(terminal("limits", f"{name}.db", "--json", **environment).stdout)["changes"]
+        assert changes[0]["evidence"].startswith(expected)
+    path.write_text("{ broken", encoding="utf-8")
+    assert terminal.run(terminal.write("four.jsonl", batch("c")), **environment).returncode == 0
+    assert len(read_learned(path)) == 1
+
+
+def test_who_writes_last_wins_for_its_own_lane(tmp_path: Path) -> None:
+    """Other endpoints, keys and models stay as they are."""
+    path = tmp_path / "state" / "limits.json"
+    assert read_learned(path) == []
+    for kept in (belief("a"), belief("b"), belief("a", at=NOW + 1, limit=60)):
+        keep_learned(path, kept)
+    known = read_learned(path)
+    assert [(each.model, each.at) for each in known] == [("a", NOW + 1), ("b", NOW)]
+    assert find_learned(known, ("https://a/v1", "k", "a")) == belief("a", at=NOW + 1, limit=60)
+    assert find_learned(known, ("https://a/v1", "other key", "a")) is None
+
+
+@pytest.mark.parametrize("text", ["", "null", "[]", '{"limits": [1]}', '{"limits": [{"at": 1}]}', '{"limits": 3}'])
+def test_a_file_that_makes_no_sense_is_as_good_as_none(tmp_path: Path, text: str) -> None:
+    """Whatever is in it, a run starts."""
+    path = tmp_path / "limits.json"
+    path.write_text(text, encoding="utf-8")
+    assert read_learned(path) == []
+
+
+def test_a_folder_that_can_not_be_written_stops_nothing(tmp_path: Path) -> None:
+    """What was learned is lost then, no more."""
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    keep_learned(tmp_path / "file" / "limits.json", belief())
+
+
+def test_the_table_bears_with_beliefs_of_other_versions() -> None:
+    """Fields that are missing or strange show as "-"; control characters from a server do not reach the terminal."""
+    odd = Belief(endpoint="e", key_label="", model="m\x1b[31m", value={"meters": [{}, 3], "slots": None}, at=NOW)
+    change = Change(at=NOW, what="slots", old="", new="4", evidence="refused\x07")
+    text = limits_text([odd], [change], NOW + 60, ascii_only=True)
+    assert text.isascii()
+    assert not set("\x1b\x07") & set(text)
+    assert "- -> 4" in text
+    assert limits_json([odd], [change])["changes"][0]["new"] == "4"
+    assert "nothing was learned" in limits_text([], [], NOW)
