@@ -29,6 +29,14 @@ def seconds_until(text: str, *, now: float) -> float | None:
     return None if when is None else sensible(max(when - now, 0.0))
 
 
+def is_coarse(text: str) -> bool:
+    """Whether *text* is an instant without decimals: the time until then is known to a second only."""
+    value = number(text.strip())
+    if value is not None:
+        return value == int(value) and _EPOCH_SECONDS <= value < _EPOCH_MS
+    return "." not in text and instant(text) is not None
+
+
 def span(text: str) -> float | None:
     """Seconds of a Go duration such as ``1h9m7.077s`` or ``308ms``."""
     if not _DURATION.fullmatch(text):

@@ -26,6 +26,11 @@ class Algorithm(StrEnum):
     BUCKET = "bucket"
     WINDOW = "fixed window"
     SLIDING = "sliding window"
+    COUNTER = "sliding counter"  # a sliding window that is only estimated: comes back steadily, like a bucket
+
+
+SETTLED = (Algorithm.SLIDING, Algorithm.COUNTER)  # no reset says more about these
+STEADY = (Algorithm.BUCKET, Algorithm.COUNTER)  # capacity comes back all the time
 
 
 class Reading(StrEnum):
@@ -41,7 +46,7 @@ class Reading(StrEnum):
 class Told:
     """What one reply said, and when: ``used`` of ``limit``, ``reset`` in seconds; ``epoch`` of its send.
 
-    ``refused``: it was a refusal, so of its own cost nothing was used.
+    ``refused``: it was a refusal, so of its own cost nothing was used. ``coarse``: the reset is exact to a second only.
     """
 
     limit: float
@@ -51,6 +56,7 @@ class Told:
     sent_at: float
     received_at: float
     refused: bool = False
+    coarse: bool = False
 
 
 class Clock:
@@ -112,12 +118,17 @@ class Clock:
         return end + GUARD - now if end + GUARD > now + TICK else None
 
     def doubt(self) -> None:
-        """A refusal where a fresh window should have had room: believe in no windows, if that happens again."""
+        """A refusal where there should have been room: of a fresh window or, by our own log, of a sliding one.
+
+        If that happens again, the verdict goes: from a window to a sliding one, and from that to a mere counter.
+        """
         self._trusted = False
         self._contradictions += 1
         if self._contradictions >= CONTRADICTIONS:
             self._contradictions = 0
-            self.algorithm, self._ends, self.probing = Algorithm.SLIDING, None, False
+            slid = self.algorithm is Algorithm.SLIDING
+            self.algorithm = Algorithm.COUNTER if slid else Algorithm.SLIDING
+            self._ends, self.probing = None, False
 
     def read(self, told: Told) -> Reading:
         """Take in one reply."""
@@ -134,9 +145,9 @@ class Clock:
         """Bucket or window? Only a reply that can tell them apart decides. Returns whether the verdict changed."""
         if told.reset is None or told.used is None:
             return False
-        if told.reset != floor(told.reset):
+        if told.reset != floor(told.reset) and not told.coarse:
             self._resolution = FINE
-        if told.used < 2 or told.reset <= 3 * self._resolution or self.algorithm is Algorithm.SLIDING:  # noqa: PLR2004
+        if told.used < 2 or told.reset <= 3 * self._resolution or self.algorithm in SETTLED:  # noqa: PLR2004
             return False  # of one, every length fits
         fits = [period for period in PERIODS if self._fits_bucket(told, period)]
         if self._agrees(fits, told):

@@ -22,12 +22,14 @@ ASK_GROWTH = 1.6
 ASK_MAX = 60.0
 MINUTE = 60.0
 SOON = 1.5  # seconds; a first question answered by then means a bucket
-BURST = 2.0  # seconds of the rate that may go at once after a pause
+BURST = 0.1  # seconds of the rate that may go at once; of a bucket's capacity nothing is known
+BLOCKED = 2.0  # the same after a wait that the server asked for: in that time it filled up
 CREEP = 0.01  # of the rate, for each hundred accepted
 CREEP_AFTER = 100
 CREEP_GROWTH = 1.355  # each time that nothing is refused
 CREEP_MAX = 0.1
 GROWTH = 1.35  # a second, of a rate that is only a guess
+REGROWTH = 1.02  # a second, of a rate that was lowered without a measure
 GROWTH_EACH = 1.1  # at most, for one accepted
 FIRST = 3.0  # times the guess, so that the next edge is near
 CUSHION = 0.1  # seconds of the rate that an edge leaves to the server, for arrivals in another order
@@ -35,7 +37,7 @@ BACK_OFF = 0.85  # of the rate, at an edge too near to the last one to measure b
 MEASURABLE = 20  # requests accepted between two edges give the rate to a twentieth
 SETTLED = 0.995  # of a measured rate
 SNAP = 0.05  # by which a window may seem longer than it is
-FULL = 0.9  # of a window's limit used up: a refusal then only corrects the number
+FULL = 0.98  # of a window's limit used up: a refusal then only corrects the number
 WIDEN_AFTER = 3  # windows without a refusal
 AHEAD = 0.1  # seconds that permits may have been given ahead, at the old rate
 SPAN = 3600.0  # seconds of sends that are kept while no period is known
@@ -70,6 +72,9 @@ class Found:
         self._edge = _Edge(now)
         self._base = _Edge(now)  # the edge the rate is measured from
         self._measured = False
+        self._misjudged = False  # a window was believed in that was none
+        self._lowered = False  # without a measure
+        self._blocks = False  # the server asks for waits
         self._again = False  # the last edge was too near to the one before
         self._level = 0.0
         self._at = now
@@ -92,6 +97,10 @@ class Found:
     @property
     def is_known(self) -> bool:
         return self.limit < inf
+
+    @property
+    def _burst(self) -> float:
+        return max(1.0, self.rate * (BLOCKED if self._blocks else BURST))
 
     def believe(self, limit: float, period: float, algorithm: Algorithm, *, now: float) -> None:
         """Start from what an earlier run found."""
@@ -116,7 +125,7 @@ class Found:
             case Mode.ASKING:
                 return max(self._ask_at - now, 0.0) if alone else inf
             case Mode.RATE:
-                missing = min(cost, self.rate * BURST) - self._level
+                missing = min(cost, self._burst) - self._level
                 return max(self._at - now, 0.0) + (missing / self.rate if missing > EPSILON else 0.0)
             case Mode.WINDOW:
                 missing = self._spent.total + cost - max(self.limit, cost)
@@ -158,6 +167,7 @@ class Found:
         self._give_back(cost, sent_at)
         if sent_at <= self._last_no:
             return
+        self._blocks = retry_after is not None
         self._last_no = now + (AHEAD if self.mode is Mode.RATE else 0.0)
         match self.mode:
             case Mode.OPEN:
@@ -199,12 +209,13 @@ class Found:
         """The question passed: by when it did, a bucket or a window."""
         begin = self._edge.at if self._began_at is None else self._began_at
         limit = self._edge.accepted - cost
-        period = None if self._asked <= 1 and sent_at - self._edge.at <= SOON else self._period(begin, sent_at)
+        soon = self._asked <= 1 and sent_at - self._edge.at <= SOON
+        period = None if soon or self._misjudged else self._period(begin, sent_at)
         if period is None or limit < 1:
-            seconds = max(
-                MINUTE + self._edge.at - begin, EPSILON
-            )  # were it a minute's limit, and full at the beginning
-            self._go_at(FIRST * max(limit, 1.0) / seconds, f"refused after {limit:g}, and soon passed again")
+            # were it a minute's limit, and full at the beginning; or that of a window which we misjudged
+            seconds = max(self.period + self._edge.at - begin, EPSILON)
+            first = 1.0 if self._misjudged else FIRST
+            self._go_at(first * max(limit, 1.0) / seconds, f"refused after {limit:g}, and soon passed again")
             return
         self.mode, self.period = Mode.WINDOW, period
         self._tell(limit, f"{limit:g} were accepted, the next only {sent_at - self._edge.at:.1f} s later")
@@ -226,13 +237,17 @@ class Found:
         self.mode, self.period, self.limit = Mode.RATE, MINUTE, rate * MINUTE
         self.evidence = evidence
         self.version += 1
-        self._level = min(self._level, self.rate * BURST)
+        self._level = min(self._level, self._burst)
         self._grown_at = self._at
 
     def _creep_up(self, cost: float, now: float) -> None:
         """Until its first edge a rate grows by the second; a measured one creeps."""
         if not self._measured:
             self.limit *= min(GROWTH ** (now - self._grown_at), GROWTH_EACH)
+            self._grown_at = now
+            return
+        if self._lowered:  # without a measure: that was a guess
+            self.limit *= min(REGROWTH ** (now - self._grown_at), GROWTH_EACH)
             self._grown_at = now
             return
         self._clean += cost
@@ -253,8 +268,10 @@ class Found:
             evidence = f"{accepted:g} were accepted in {seconds:.1f} s between refusals"
             self._go_at(accepted / seconds * SETTLED, evidence)
             self._base = _Edge(sent_at, later) if enough else self._base
+            self._lowered = False
         elif self._again:
             self._go_at(self.rate * BACK_OFF, "refused again at once")
+            self._lowered = True
         self._again = near
         self._measured = self._measured or enough
         self._clean, self._creep = 0.0, CREEP
@@ -273,12 +290,12 @@ class Found:
 
     def _edge_of_window(self, now: float, retry_after: float | None) -> None:
         used = self._spent.total
-        if used >= FULL * self.limit:
+        if used >= FULL * self.limit or used >= self.limit - 1:
             self._tell(max(used, 1.0), f"refused after {used:g}")
             self._step, self._clean = 1.0, 0.0
             return
-        self._began_at = self._spent.oldest or now
-        self.limit = inf
+        self._began_at = now - self.period
+        self._misjudged = True
         self._ask(now, retry_after, first=True)
 
     def _tell(self, limit: float, evidence: str) -> None:
@@ -292,6 +309,6 @@ class Found:
         self._at = now
         self._spent.forget(now - (self.period + GUARD if self.mode is Mode.WINDOW else SPAN))
         if self.mode is Mode.RATE:
-            self._level = min(self._level + passed * self.rate, self.rate * max(BURST, passed))
+            self._level = min(self._level + passed * self.rate, self._burst)
         elif self.mode is not Mode.OPEN:
             self._level = 0.0

@@ -319,12 +319,12 @@ class Limiter:
             self._count_refusal(now)
             self._rate_refused(permit, failure, sent_at, now)
         elif failure.kind in OUTAGE:
-            self.slots.overloaded()
+            self.slots.overloaded(permit.generation)
             self.breaker.failed(now)
             self._block(failure.retry_after, now)
         elif failure.kind is FailureClass.OVERLOADED:
             self._count_refusal(now)
-            self.slots.overloaded()
+            self.slots.overloaded(permit.generation)
             self.breaker.failed(now)
             self._block(failure.retry_after, now)
         else:  # the server read the request and judged it: it is up, and our limits let it through

@@ -16,16 +16,22 @@ from collections import deque
 from dataclasses import dataclass
 from math import inf
 
-from batchrunner.limits.clock import GUARD, PERIOD, Algorithm, Clock, Reading, Told
+from batchrunner.limits.clock import GUARD, PERIOD, SETTLED, STEADY, Algorithm, Clock, Reading, Told
 from batchrunner.limits.spent import Spent
 from batchrunner.quota import Dimension, Window
 
 EPSILON = 1e-6  # a deficit below this is none: a wait shorter than the clock's tick would never end
 GAIN_DOWN = 1 / 8
 GAIN_UP = 1 / 64
+ROOM = 0.05  # of the limit, left by our own account, where a refusal is no matter of milliseconds
 OTHERS_GAIN = 1 / 32  # of an error, a second: what goes on missing is what others take
 OTHERS_MOST = 0.9  # of the rate
 OTHERS_FEW = 0.05  # of the rate; less is most likely noise
+CHARGES = 32  # requests whose charges are looked at together
+SHUFFLES = 8  # times what may arrive in another order
+CHARGED_RIGHT = 0.15  # off, and it is most likely our snapshots that are
+DOUBTS = 2  # in a row, until a charge is believed to be another
+FACTOR_MAX = 50.0
 DEVIATION_GAIN = 1 / 32
 DEVIATIONS = 3.0  # of our account from what replies prove, are held back against shuffled arrivals
 RESERVE_SHARE = 0.01  # of the limit, at most, is held back against shuffled arrivals
@@ -50,6 +56,8 @@ class Mark:
     cost: float
     alone: bool = False
     shuffled: float = 0.0
+    reckoned: float = 0.0
+    back: float = 0.0
 
 
 class Meter:
@@ -82,6 +90,10 @@ class Meter:
         self._anchored = False
         self._least = limit  # of what replies said is left, and what came back since
         self._deviation = 0.0
+        self.factor = 1.0  # of what we reckon, a request is charged
+        self._since: tuple[float, float, float] | None = None  # remaining, reckoned and come back, a while ago
+        self._reckoned = self._back = 0.0  # cost of all sends, and all that came back
+        self._doubts = 0
         self._burnt = 0.0  # cost of refused requests, of late
         self._others = 0.0  # permits a second that other clients seem to take
 
@@ -114,7 +126,7 @@ class Meter:
     @property
     def _is_exact(self) -> bool:
         """Whether the order of arrivals makes no difference: all that counts is how many, and all of them are ours."""
-        return self.algorithm is not Algorithm.BUCKET and self._others < OTHERS_FEW * self.rate
+        return self.algorithm not in STEADY and self._others < OTHERS_FEW * self.rate
 
     @property
     def remaining(self) -> float:
@@ -137,6 +149,7 @@ class Meter:
         *alone*: nothing of ours is in flight, so the reserve has nothing to guard against and blocks nothing.
         """
         self._advance(now)
+        cost *= self.factor
         reserve = 0.0 if alone else self.reserve
         level = max(self._level, self._least) if alone and self.replies else self._level
         missing = min(cost, self.limit - reserve) + reserve - level
@@ -145,7 +158,7 @@ class Meter:
         if (until_end := self.clock.wait(now)) is not None:
             return until_end
         match self.algorithm:
-            case Algorithm.BUCKET:
+            case Algorithm.BUCKET | Algorithm.COUNTER:
                 return max(self._at - now, 0.0) + missing / (self.rate - self._others)
             case Algorithm.SLIDING if (sent := self._spent.sent_when(missing)) < inf:
                 return max(sent + self.period + GUARD - now, EPSILON)
@@ -155,6 +168,8 @@ class Meter:
     def take(self, cost: float, at: float) -> Mark:
         """Charge a send that leaves at *at* (which may lie a little ahead)."""
         self._advance(at)
+        self._reckoned += cost
+        cost *= self.factor
         while len(self._history) > 1 and self._history[1][0] <= at - JITTER:
             self._history.popleft()
         self._level -= cost
@@ -168,7 +183,7 @@ class Meter:
         if self.dimension is not Dimension.REQUESTS:  # some servers charge tokens when the answer is there, not before
             before = max(before, self._account + self._outstanding)
         self._outstanding += cost
-        return Mark(self._account, before, self.clock.epoch, cost, alone, shuffled)
+        return Mark(self._account, before, self.clock.epoch, cost, alone, shuffled, self._reckoned, self._back)
 
     def release(self, mark: Mark) -> None:
         """A send has ended, however it did: nothing more will be charged for it."""
@@ -212,6 +227,7 @@ class Meter:
                 sent_at=sent_at,
                 received_at=received_at,
                 refused=refused,
+                coarse=window.coarse,
             )
         )
         self._expect(window, received_at)
@@ -223,6 +239,8 @@ class Meter:
         if reading is Reading.CHANGED and self.algorithm is not Algorithm.WINDOW:
             self._anchored = False  # of what has come back until now, our account knows nothing
         self._least = min(self._least, remaining)
+        if self.dimension is not Dimension.REQUESTS and mark.cost:
+            self._learn_charge(window, mark, refused=refused)
         self._project(remaining, mark)
 
     def refused(self, mark: Mark, now: float, window: Window | None = None) -> None:
@@ -236,6 +254,8 @@ class Meter:
         drift = max(self._account - mark.account, 0.0)
         self._deviation = min(self._deviation + mark.cost / DEVIATIONS, self.limit * RESERVE_SHARE)
         self._burnt += mark.cost
+        if self.algorithm is Algorithm.SLIDING and self.limit - self._spent.total > ROOM * self.limit:
+            self.clock.doubt()
         if self.algorithm is Algorithm.SLIDING and self._is_exact:
             self._others += OTHERS_FEW * self.rate * 0.8  # once is a matter of milliseconds, twice is somebody else
             return
@@ -253,7 +273,7 @@ class Meter:
         self._at = now
         forgotten = self._spent.forget(now - self.period - GUARD)
         match self.algorithm:
-            case Algorithm.BUCKET:
+            case Algorithm.BUCKET | Algorithm.COUNTER:
                 back = passed * self.rate
             case Algorithm.SLIDING:
                 back = forgotten
@@ -261,6 +281,7 @@ class Meter:
                 back = 0.0
         self._least = min(self._least + back, self.limit)
         back -= 0.0 if self._is_exact else passed * self._others
+        self._back += back
         self._account += back
         self._level = min(self._level + back, self.limit)
         if self.clock.roll(now):
@@ -284,7 +305,7 @@ class Meter:
     def _set_limit(self, limit: float) -> None:
         if limit == self.limit:
             return
-        if self.replies == 1 or self.algorithm is not Algorithm.BUCKET:  # what was used of it stays used
+        if self.replies == 1 or self.algorithm not in STEADY:  # what was used of it stays used
             self._level += limit - self.limit
             self._least += limit - self.limit
         self.limit = limit
@@ -311,6 +332,33 @@ class Meter:
             self._correct(low - self._level, GAIN_UP)
         else:
             self._deviation *= 1 - DEVIATION_GAIN
+
+    def _learn_charge(self, window: Window, mark: Mark, *, refused: bool) -> None:
+        """What a request is charged, of what we reckon: by the fall of ``remaining`` over many, or by a refusal."""
+        assert window.remaining is not None
+        reckoned = mark.cost / self.factor
+        if refused:
+            needs = window.requested or (window.remaining + 1.0)
+            self.factor = min(max(self.factor, needs / reckoned), FACTOR_MAX)
+            return
+        now = (window.remaining, mark.reckoned, mark.back)
+        if self.algorithm in SETTLED:  # what comes back there, we know too roughly
+            return
+        if self._since is None:
+            self._since = now
+            return
+        spent = now[1] - self._since[1]
+        if spent < CHARGES * reckoned + SHUFFLES * mark.shuffled / self.factor:
+            return
+        fallen = self._since[0] - window.remaining + now[2] - self._since[2]
+        self._since = now
+        factor = min(max(fallen / spent, 1 / FACTOR_MAX), FACTOR_MAX)
+        if abs(factor / self.factor - 1.0) < CHARGED_RIGHT:
+            self._doubts = 0
+        elif (doubts := self._doubts + 1) >= DOUBTS:
+            self.factor, self._doubts = factor, 0
+        else:
+            self._doubts = doubts
 
     def _correct(self, error: float, gain: float) -> None:
         self._level += error * gain

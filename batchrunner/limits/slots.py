@@ -27,6 +27,7 @@ class Slots:
         self.refused_at: int | None = None  # the limit that was once too much
         self._limit = float(min(start, most))
         self._growth = GROWTH
+        self._before = 0.0  # the limit before an overload
         self._clean = 0
         self._patience = PATIENCE
         self._hold_until = 0.0
@@ -49,6 +50,10 @@ class Slots:
 
     def succeeded(self, now: float) -> None:
         """A clean completion; call it before ``give``, while its slot still counts."""
+        if self._limit < self._before:
+            self._limit = min(self._limit + 1.0 / self._limit, self._before)
+            return
+        self._before = 0.0
         if self.in_flight < SATURATED * self.limit or self.limit >= self.most:
             return
         if self.refused_at is None:
@@ -82,9 +87,14 @@ class Slots:
         self.most = max(1, min(self.most, limit))
         self._limit = min(self._limit, float(self.most))
 
-    def overloaded(self) -> None:
-        """The platform is struggling: no growth on the strength of what came before."""
+    def overloaded(self, generation: int) -> None:
+        """The platform is struggling: half as many for now; that says nothing of our limit, so successes give it back."""
         self._clean = 0
+        if generation != self.generation:
+            return
+        self.generation += 1
+        self._before = max(self._before, self._limit)
+        self._limit = max(1.0, self._limit / 2)
 
     def believe(self, limit: int) -> None:
         """Start from what an earlier run learned."""
