@@ -37,6 +37,8 @@ BACK_OFF = 0.85  # of the rate, at an edge too near to the last one to measure b
 MEASURABLE = 20  # requests accepted between two edges give the rate to a twentieth
 SETTLED = 0.995  # of a measured rate
 SNAP = 0.05  # by which a window may seem longer than it is
+EDGES = 2  # in one window, and its limit is not what it was
+FRESH = 0.2  # of a window, accepted since the last edge: that was another window
 FULL = 0.98  # of a window's limit used up: a refusal then only corrects the number
 WIDEN_AFTER = 3  # windows without a refusal
 AHEAD = 0.1  # seconds that permits may have been given ahead, at the old rate
@@ -72,6 +74,7 @@ class Found:
         self._edge = _Edge(now)
         self._base = _Edge(now)  # the edge the rate is measured from
         self._measured = False
+        self._edges = 0  # of a window, without much accepted between them
         self._misjudged = False  # a window was believed in that was none
         self._lowered = False  # without a measure
         self._blocks = False  # the server asks for waits
@@ -290,7 +293,9 @@ class Found:
 
     def _edge_of_window(self, now: float, retry_after: float | None) -> None:
         used = self._spent.total
-        if used >= FULL * self.limit or used >= self.limit - 1:
+        self._edges = 1 if self._edge.accepted >= FRESH * self.limit else self._edges + 1
+        self._edge = _Edge(now)
+        if self._edges <= EDGES and (used >= FULL * self.limit or used >= self.limit - 1):
             self._tell(max(used, 1.0), f"refused after {used:g}")
             self._step, self._clean = 1.0, 0.0
             return
