@@ -35,10 +35,12 @@ FIRST = 3.0  # times the guess, so that the next edge is near
 CUSHION = 0.1  # seconds of the rate that an edge leaves to the server, for arrivals in another order
 BACK_OFF = 0.85  # of the rate, at an edge too near to the last one to measure between them
 MEASURABLE = 20  # requests accepted between two edges give the rate to a twentieth
+HALF = 0.5  # of a window's limit, at the least, is still believed after an edge that came too early
+NEARS = 4  # such edges in a row, and it is no rate
+GAP = 0.1  # of a period without a send begins a new burst
 SETTLED = 0.995  # of a measured rate
 SNAP = 0.05  # by which a window may seem longer than it is
 EDGES = 2  # in one window, and its limit is not what it was
-FRESH = 0.2  # of a window, accepted since the last edge: that was another window
 FULL = 0.98  # of a window's limit used up: a refusal then only corrects the number
 WIDEN_AFTER = 3  # windows without a refusal
 AHEAD = 0.1  # seconds that permits may have been given ahead, at the old rate
@@ -72,12 +74,16 @@ class Found:
         self._began_at: float | None = None
         self._spent = Spent()
         self._edge = _Edge(now)
+        self._opening: _Edge | None = None  # the last end of a long wait
+        self._at_last = now
+        self._burst_at = now  # of a window, the first of ours
+        self._windowed = self._rated = False  # a window, a rate was believed in before we asked
         self._base = _Edge(now)  # the edge the rate is measured from
         self._measured = False
-        self._edges = 0  # of a window, without much accepted between them
-        self._misjudged = False  # a window was believed in that was none
+        self._edges, self._edges_from = 0, -inf  # of one window, and since when
         self._lowered = False  # without a measure
         self._blocks = False  # the server asks for waits
+        self._nears = 0  # edges in a row with little accepted between them
         self._again = False  # the last edge was too near to the one before
         self._level = 0.0
         self._at = now
@@ -139,20 +145,25 @@ class Found:
         self._advance(at)
         if self._began_at is None:
             self._began_at = at
-        self._level -= cost
+        if at - self._at_last > GAP * self.period:
+            self._burst_at = at
+        self._at_last = at
         self._spent.add(cost, at, period=self.period)
-        self._edge.accepted += cost
-        self._base.accepted += cost
+        self._count(cost)
 
     def charge(self, extra: float) -> None:
         """Correct an earlier charge: positive is a debt, negative a refund."""
-        self._level -= extra
-        self._edge.accepted += extra
-        self._base.accepted += extra
+        self._count(extra)
         if extra < 0:
             self._spent.give_back(-extra)
         else:
             self._spent.add(extra, self._at, period=self.period)
+
+    def _count(self, cost: float) -> None:
+        self._level -= cost
+        for edge in (self._edge, self._base, self._opening):
+            if edge is not None:
+                edge.accepted += cost
 
     def accepted(self, cost: float, sent_at: float, now: float) -> None:
         """A reply that was no refusal."""
@@ -188,22 +199,30 @@ class Found:
         self._spent.give_back(cost)
         if sent_at >= self._edge.at or self.mode in (Mode.OPEN, Mode.ASKING):
             self._edge.accepted -= cost
-        if sent_at >= self._base.at:
-            self._base.accepted -= cost
+        for edge in (self._base, self._opening):
+            if edge is not None and sent_at >= edge.at:
+                edge.accepted -= cost
 
     # -- asking
 
     def _ask(self, now: float, retry_after: float | None, *, first: bool = False) -> None:
         """Go on asking: when the server says, else step by step, and at the moments when windows usually end."""
         if first:
-            self._edge, self._base, self._asked = _Edge(now, self._spent.total), _Edge(now), 0
+            if self.mode is not Mode.WINDOW:
+                self._edge = _Edge(now, self._spent.total)
+            self._windowed, self._rated = self.mode is Mode.WINDOW, self.mode is Mode.RATE
+            self._base, self._asked = _Edge(now), 0
             self.mode = Mode.ASKING
         self._asked += 1
         if retry_after is not None:
             self._ask_at = now + max(retry_after, EPSILON)
             return
         begin = self._edge.at if self._began_at is None else self._began_at
-        usual = [begin + period for period in PERIODS] + [(floor(now / MINUTE) + 1) * MINUTE]
+        usual = (
+            [begin + period for period in PERIODS]
+            + [self._burst_at + self.period]
+            + [(floor(now / MINUTE) + 1) * MINUTE]
+        )
         steps = now + min(ASK * ASK_GROWTH ** (self._asked - 1), ASK_MAX)
         likely = [end + GUARD for end in usual if now + ASK / 2 < end + GUARD < steps]
         self._ask_at = min(likely, default=steps)
@@ -211,20 +230,44 @@ class Found:
     def _answered(self, cost: float, sent_at: float) -> None:
         """The question passed: by when it did, a bucket or a window."""
         begin = self._edge.at if self._began_at is None else self._began_at
-        limit = self._edge.accepted - cost
-        soon = self._asked <= 1 and sent_at - self._edge.at <= SOON
-        period = None if soon or self._misjudged else self._period(begin, sent_at)
-        if period is None or limit < 1:
+        limit = max(self._edge.accepted - cost, 1.0)
+        evidence = f"{limit:g} were accepted, the next only {sent_at - self._edge.at:.1f} s later"
+        if self._asked <= 1 and sent_at - self._edge.at <= SOON:
+            if self._rated:
+                self._go_at(self.rate * BACK_OFF, "refused again and again")
+                self._lowered = True
+                return
             # were it a minute's limit, and full at the beginning; or that of a window which we misjudged
-            seconds = max(self.period + self._edge.at - begin, EPSILON)
-            first = 1.0 if self._misjudged else FIRST
-            self._go_at(first * max(limit, 1.0) / seconds, f"refused after {limit:g}, and soon passed again")
+            seconds = self.period if self._windowed else MINUTE + self._edge.at - begin
+            self._go_at(
+                (1.0 if self._windowed else FIRST) * limit / seconds, f"refused after {limit:g}, but not for long"
+            )
             return
+        last, self._opening = self._opening, _Edge(sent_at, cost)
+        if self._windowed:
+            limit = max(self._spent.since(sent_at - self.period) - cost, limit, self.limit * HALF)
+            self._believe_window(limit, self.period, evidence)
+        elif last is None and (period := self._period(begin, sent_at)) is not None:
+            self._believe_window(limit, period, evidence)
+            if sent_at < begin + period - SNAP * period:  # the clock's window is over, before ours would be
+                self._spent = Spent()
+                self._spent.add(cost, sent_at, period=period)
+        elif last is None:
+            self._go_at(FIRST * limit / max(MINUTE + self._edge.at - begin, EPSILON), evidence)
+        else:
+            gap, limit = sent_at - last.at, max(last.accepted - cost, 1.0)
+            near = [period for period in PERIODS if abs(gap - period) <= SNAP * period]
+            evidence = f"{limit:g} were accepted in {gap:.1f} s from one long wait to the next"
+            if near:
+                self._believe_window(limit, near[0], evidence)
+            else:
+                self._go_at(limit / gap * SETTLED, evidence)
+                self._measured = True
+
+    def _believe_window(self, limit: float, period: float, evidence: str) -> None:
         self.mode, self.period = Mode.WINDOW, period
-        self._tell(limit, f"{limit:g} were accepted, the next only {sent_at - self._edge.at:.1f} s later")
-        if sent_at < begin + period - SNAP * period:  # the clock's window is over, before ours would be
-            self._spent = Spent()
-            self._spent.add(cost, sent_at, period=period)
+        self._windowed = True
+        self._tell(limit, evidence)
 
     def _period(self, begin: float, sent_at: float) -> float | None:
         """The usual length of a window that ended between the last refusal and this success."""
@@ -263,7 +306,9 @@ class Found:
         later = self._spent.since(sent_at)  # in flight behind the refused one: nobody knows of them yet
         seconds, accepted = sent_at - self._base.at, self._base.accepted - later
         near = self._edge.accepted - later < MEASURABLE
-        if accepted < 1 and seconds > SOON:
+        self._nears = self._nears + 1 if near else 0
+        if (accepted < 1 and seconds > SOON) or self._nears > NEARS:
+            self._nears = 0
             self._ask(now, retry_after, first=True)
             return
         enough = accepted >= MEASURABLE
@@ -286,21 +331,22 @@ class Found:
     def _widen(self, cost: float) -> None:
         """After some windows without a refusal ask for one more, then for two, four, …"""
         self._clean += cost
-        if self._clean >= WIDEN_AFTER * self.limit:
+        if self._clean >= (WIDEN_AFTER if self._step == 1.0 else 1) * self.limit:
             self._clean = 0.0
             self.limit += self._step
             self._step *= 2.0
 
     def _edge_of_window(self, now: float, retry_after: float | None) -> None:
         used = self._spent.total
-        self._edges = 1 if self._edge.accepted >= FRESH * self.limit else self._edges + 1
+        if now > self._edges_from + self.period / 2:
+            self._edges, self._edges_from = 0, now
+        self._edges += 1
         self._edge = _Edge(now)
         if self._edges <= EDGES and (used >= FULL * self.limit or used >= self.limit - 1):
             self._tell(max(used, 1.0), f"refused after {used:g}")
             self._step, self._clean = 1.0, 0.0
             return
-        self._began_at = now - self.period
-        self._misjudged = True
+        self._edge = _Edge(now, self._spent.since(self._burst_at - EPSILON))
         self._ask(now, retry_after, first=True)
 
     def _tell(self, limit: float, evidence: str) -> None:

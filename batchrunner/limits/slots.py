@@ -88,7 +88,7 @@ class Slots:
         self._limit = min(self._limit, float(self.most))
 
     def overloaded(self, generation: int) -> None:
-        """The platform is struggling: half as many for now; that says nothing of our limit, so successes give it back."""
+        """The platform is struggling: half as many for now. Our limit is not moved; successes give it back."""
         self._clean = 0
         if generation != self.generation:
             return
