@@ -15,6 +15,7 @@ PERIODS = (1.0, 10.0, 60.0, 300.0, 3600.0, 86400.0)
 PERIOD = 60.0  # where neither a name nor a reset tells
 CONTRADICTIONS = 2
 GUARD = 0.05  # seconds past a window's end before the next one is used
+LONGER = 1.15  # times a usual length, told by a server that adds a second
 TICK = 1e-6  # seconds; less is float noise
 FINE, COARSE = 0.002, 1.0  # seconds to which a reset is exact, where it has decimals and where it has none
 
@@ -71,6 +72,8 @@ class Clock:
         self._ended_at = -inf  # the end of the window before
         self._first_sent = inf  # of all
         self._window_sent = inf  # the first of this window
+        self._usual: float | None = None  # the usual length that is a little shorter than what is told
+        self._plain = False  # what is told is what it is
         self._late = False  # this server's windows end late in what its replies allow, not early
         self._timed = False  # whether the period was measured or named
         self._trusted = False
@@ -84,12 +87,15 @@ class Clock:
     def ends_at(self) -> float | None:
         """When the fixed window will end, as well as we know.
 
+        Some servers add a second to what they tell: where a usual length is a little shorter, that is tried, once.
         Most servers write ``reset`` as a request arrives, soon after it was sent: then the end is the earliest that the
         replies allow. Where resets have no decimals, a window is taken to have begun with its first request.
         """
         if self._ends is None:
             return None
         earliest, latest = self._ends
+        if self._usual is not None:
+            return min(self._window_sent + self._usual, earliest)
         if self._late:
             return latest
         if self._resolution == FINE:
@@ -232,12 +238,15 @@ class Clock:
             self._slide()
             return Reading.CHANGED
         if ours and (early or (asked and told.refused)):
-            # we presumed the end too soon: this server's windows end late
-            self._late, self.probing, self._trusted = True, False, False
+            # we presumed the end too soon: this server means what it tells, or its windows end late
+            self._late, self._plain, self._usual = self._usual is None, True, None
+            self.probing = self._trusted = False
             self._ends = (earliest, max(latest, told.received_at + GUARD))
             return Reading.NEXT
-        if early:
+        if early or not ours:
             return Reading.OLD
+        if not self._plain:
+            self._usual = next((p for p in PERIODS if p + 2 * GUARD < told.reset <= LONGER * p), None)
         self._ends = (earliest, latest)
         self.probing = False
         if self._ended_at > -inf:
