@@ -17,25 +17,29 @@ from batchrunner.limits.clock import GUARD, PERIODS, Algorithm
 from batchrunner.limits.spent import Spent
 
 EPSILON = 1e-6
-ASK = 1.0  # seconds from an edge to the first question; then ever longer
+ASK = 0.3  # seconds from an edge to the first question; then ever longer
 ASK_GROWTH = 1.6
 ASK_MAX = 60.0
+ASK_NEAR = 0.5  # seconds; a moment that is nearer is no better one to ask
+ASK_LATE = 1.0  # seconds after a window's end that a question may come, and still tell that it ended
 MINUTE = 60.0
 SOON = 1.5  # seconds; a first question answered by then means a bucket
 BURST = 0.1  # seconds of the rate that may go at once; of a bucket's capacity nothing is known
-BLOCKED = 2.0  # the same after a wait that the server asked for: in that time it filled up
+BLOCKED = 0.5  # the same after a wait that the server asked for: in that time it filled up a little
 CREEP = 0.01  # of the rate, for each hundred accepted
 CREEP_AFTER = 100
 CREEP_GROWTH = 1.355  # each time that nothing is refused
 CREEP_MAX = 0.1
 GROWTH = 1.35  # a second, of a rate that is only a guess
 REGROWTH = 1.02  # a second, of a rate that was lowered without a measure
-GROWTH_EACH = 1.1  # at most, for one accepted
+GROWTH_EACH = 1.2  # at most, for one accepted
 FIRST = 3.0  # times the guess, so that the next edge is near
 CUSHION = 0.1  # seconds of the rate that an edge leaves to the server, for arrivals in another order
 BACK_OFF = 0.85  # of the rate, at an edge too near to the last one to measure between them
 MEASURABLE = 20  # requests accepted between two edges give the rate to a twentieth
 HALF = 0.5  # of a window's limit, at the least, is still believed after an edge that came too early
+STEADY = 1.5  # times what was accepted is as fast as we went; else the measure is of something else
+LATELY = 2.0  # seconds
 NEARS = 4  # such edges in a row, and it is no rate
 GAP = 0.1  # of a period without a send begins a new burst
 SETTLED = 0.995  # of a measured rate
@@ -224,7 +228,7 @@ class Found:
             + [(floor(now / MINUTE) + 1) * MINUTE]
         )
         steps = now + min(ASK * ASK_GROWTH ** (self._asked - 1), ASK_MAX)
-        likely = [end + GUARD for end in usual if now + ASK / 2 < end + GUARD < steps]
+        likely = [end + GUARD for end in usual if now + ASK_NEAR < end + GUARD < steps]
         self._ask_at = min(likely, default=steps)
 
     def _answered(self, cost: float, sent_at: float) -> None:
@@ -232,16 +236,16 @@ class Found:
         begin = self._edge.at if self._began_at is None else self._began_at
         limit = max(self._edge.accepted - cost, 1.0)
         evidence = f"{limit:g} were accepted, the next only {sent_at - self._edge.at:.1f} s later"
-        if self._asked <= 1 and sent_at - self._edge.at <= SOON:
+        took = sent_at - self._edge.at
+        if took <= SOON:
             if self._rated:
                 self._go_at(self.rate * BACK_OFF, "refused again and again")
                 self._lowered = True
                 return
             # were it a minute's limit, and full at the beginning; or that of a window which we misjudged
             seconds = self.period if self._windowed else MINUTE + self._edge.at - begin
-            self._go_at(
-                (1.0 if self._windowed else FIRST) * limit / seconds, f"refused after {limit:g}, but not for long"
-            )
+            guess = (1.0 if self._windowed else FIRST) * limit / seconds
+            self._go_at(max(guess, 1.0 / took), f"refused after {limit:g}, and passed again after {took:.1f} s")
             return
         last, self._opening = self._opening, _Edge(sent_at, cost)
         if self._windowed:
@@ -272,10 +276,13 @@ class Found:
     def _period(self, begin: float, sent_at: float) -> float | None:
         """The usual length of a window that ended between the last refusal and this success."""
         for period in PERIODS:
-            if self._edge.at < begin + period <= sent_at + EPSILON and sent_at - begin <= period * (1 + SNAP) + ASK:
+            if (
+                self._edge.at < begin + period <= sent_at + EPSILON
+                and sent_at - begin <= period * (1 + SNAP) + ASK_LATE
+            ):
                 return period
         boundary = floor(sent_at / MINUTE) * MINUTE
-        return MINUTE if self._edge.at < boundary and sent_at - boundary <= ASK else None
+        return MINUTE if self._edge.at < boundary and sent_at - boundary <= ASK_LATE else None
 
     # -- a rate
 
@@ -313,9 +320,16 @@ class Found:
             return
         enough = accepted >= MEASURABLE
         if enough or (accepted >= 1 and not self._measured):
-            evidence = f"{accepted:g} were accepted in {seconds:.1f} s between refusals"
-            self._go_at(accepted / seconds * SETTLED, evidence)
-            self._base = _Edge(sent_at, later) if enough else self._base
+            rate, evidence = accepted / seconds, f"{accepted:g} were accepted in {seconds:.1f} s between refusals"
+            if not self._measured and seconds > LATELY and rate * STEADY < self.rate:
+                # we went much slower for a while, and the server's bucket was full then
+                lately = self._spent.since(sent_at - LATELY) - later
+                rate = max(rate, lately / LATELY)
+                evidence, enough = f"{lately:g} were accepted in the last {LATELY:g} s before a refusal", True
+                self._base = _Edge(sent_at, later)
+            elif enough:
+                self._base = _Edge(sent_at, later)
+            self._go_at(rate * SETTLED, evidence)
             self._lowered = False
         elif self._again:
             self._go_at(self.rate * BACK_OFF, "refused again at once")
