@@ -70,7 +70,7 @@ class Clock:
         self.probing = False  # a presumed window has just rolled over for the first time: one request goes ahead
         self._ends: tuple[float, float] | None = None  # the earliest and the latest that the window can end
         self._ended_at = -inf  # the end of the window before
-        self._first_sent = inf  # of all
+        self._first_sent = inf  # of the window before
         self._window_sent = inf  # the first of this window
         self._usual: float | None = None  # the usual length that is a little shorter than what is told
         self._plain = False  # what is told is what it is
@@ -78,7 +78,9 @@ class Clock:
         self._timed = False  # whether the period was measured or named
         self._trusted = False
         self._resolution = COARSE
-        self._contradictions = 0
+        self._contradictions = self._doubts = 0
+        self._doubted_at = self._crept_at = -inf
+        self._creeps = 0
 
     def name_period(self, period: float) -> None:
         self.period, self._timed = period, True
@@ -104,7 +106,6 @@ class Clock:
 
     def sent(self, at: float) -> None:
         """One of ours leaves at *at*."""
-        self._first_sent = min(self._first_sent, at)
         self._window_sent = min(self._window_sent, at)
 
     def roll(self, now: float) -> bool:
@@ -123,15 +124,17 @@ class Clock:
         end = self.ends_at if self.ends_at is not None else self._ended_at + self.period
         return end + GUARD - now if end + GUARD > now + TICK else None
 
-    def doubt(self) -> None:
+    def doubt(self, now: float) -> None:
         """A refusal where there should have been room: of a fresh window or, by our own log, of a sliding one.
 
-        If that happens again, the verdict goes: from a window to a sliding one, and from that to a mere counter.
+        If that happens again within a window's time, the verdict goes: from a window to a sliding one, and from that to
+        a mere counter.
         """
         self._trusted = False
-        self._contradictions += 1
-        if self._contradictions >= CONTRADICTIONS:
-            self._contradictions = 0
+        self._doubts = self._doubts + 1 if now < self._doubted_at + self.period else 1
+        self._doubted_at = now
+        if self._doubts >= CONTRADICTIONS:
+            self._doubts = 0
             slid = self.algorithm is Algorithm.SLIDING
             self.algorithm = Algorithm.COUNTER if slid else Algorithm.SLIDING
             self._ends, self.probing = None, False
@@ -208,7 +211,7 @@ class Clock:
             return Reading.OLD
         if earliest > self._ends[1] + self._slack:
             if self._crept(self._ends[1], latest):
-                self._ended_at = self._ends[1]
+                self._turn(self._ends[1])
                 self._slide()
                 return Reading.CHANGED
             self._turn(self._ends[1])
@@ -220,6 +223,7 @@ class Clock:
 
     def _turn(self, ended_at: float) -> None:
         self._ended_at, self._ends = ended_at, None
+        self._first_sent = self._window_sent
         self._window_sent = inf
         self.epoch += 1
 
@@ -256,7 +260,11 @@ class Clock:
 
     def _crept(self, ended_at: float, latest: float) -> bool:
         """Whether what seems to be the next window would be far too short for one: an end that creeps is none."""
-        return 2 * GUARD < latest - ended_at < self.period / 2
+        if not 2 * GUARD < latest - ended_at < self.period / 2:
+            return False
+        self._creeps = self._creeps + 1 if latest < self._crept_at + self.period else 1
+        self._crept_at = latest
+        return self._creeps >= (CONTRADICTIONS if self._trusted else 1)
 
     def _slide(self) -> None:
         """No fresh window began where the last seemed to end: what ended there was our first send's memory."""

@@ -40,6 +40,8 @@ MEASURABLE = 20  # requests accepted between two edges give the rate to a twenti
 HALF = 0.5  # of a window's limit, at the least, is still believed after an edge that came too early
 STEADY = 1.5  # times what was accepted is as fast as we went; else the measure is of something else
 LATELY = 2.0  # seconds
+LATE_MAX = 0.5
+LATE_FADES = 0.999  # for each accepted
 NEARS = 4  # such edges in a row, and it is no rate
 GAP = 0.1  # of a period without a send begins a new burst
 SETTLED = 0.995  # of a measured rate
@@ -87,6 +89,8 @@ class Found:
         self._edges, self._edges_from = 0, -inf  # of one window, and since when
         self._lowered = False  # without a measure
         self._blocks = False  # the server asks for waits
+        self._late = 0.0  # seconds after a window's time that its requests are surely forgotten
+        self._proven = 0.0  # the limit that a whole window was used up without a refusal
         self._nears = 0  # edges in a row with little accepted between them
         self._again = False  # the last edge was too near to the one before
         self._level = 0.0
@@ -143,7 +147,11 @@ class Found:
             case Mode.WINDOW:
                 missing = self._spent.total + cost - max(self.limit, cost)
                 sent = self._spent.sent_when(missing) if missing > EPSILON else -inf
-                return max(sent + self.period + GUARD - now, EPSILON) if sent > -inf else max(self._at - now, 0.0)
+                return (
+                    max(sent + self.period + GUARD + self._late - now, EPSILON)
+                    if sent > -inf
+                    else max(self._at - now, 0.0)
+                )
 
     def take(self, cost: float, at: float) -> None:
         self._advance(at)
@@ -270,7 +278,7 @@ class Found:
 
     def _believe_window(self, limit: float, period: float, evidence: str) -> None:
         self.mode, self.period = Mode.WINDOW, period
-        self._windowed = True
+        self._windowed, self._proven = True, limit
         self._tell(limit, evidence)
 
     def _period(self, begin: float, sent_at: float) -> float | None:
@@ -345,8 +353,9 @@ class Found:
     def _widen(self, cost: float) -> None:
         """After some windows without a refusal ask for one more, then for two, four, …"""
         self._clean += cost
+        self._late *= LATE_FADES
         if self._clean >= (WIDEN_AFTER if self._step == 1.0 else 1) * self.limit:
-            self._clean = 0.0
+            self._clean, self._proven = 0.0, self.limit
             self.limit += self._step
             self._step *= 2.0
 
@@ -356,8 +365,11 @@ class Found:
             self._edges, self._edges_from = 0, now
         self._edges += 1
         self._edge = _Edge(now)
-        if self._edges <= EDGES and (used >= FULL * self.limit or used >= self.limit - 1):
-            self._tell(max(used, 1.0), f"refused after {used:g}")
+        if self._edges <= EDGES and used >= min(FULL * self.limit, self.limit - 1):
+            if self.limit > self._proven:
+                self._tell(self._proven, f"refused after {used:g}")
+            else:
+                self._late = min(self._late + GUARD, LATE_MAX)  # enough was left, a moment later
             self._step, self._clean = 1.0, 0.0
             return
         self._edge = _Edge(now, self._spent.since(self._burst_at - EPSILON))
@@ -372,7 +384,7 @@ class Found:
         if passed <= 0:
             return
         self._at = now
-        self._spent.forget(now - (self.period + GUARD if self.mode is Mode.WINDOW else SPAN))
+        self._spent.forget(now - (self.period + GUARD + self._late if self.mode is Mode.WINDOW else SPAN))
         if self.mode is Mode.RATE:
             self._level = min(self._level + passed * self.rate, self._burst)
         elif self.mode is not Mode.OPEN:

@@ -85,6 +85,7 @@ class Limiter:
                 usable = limit * (1 - settings.headroom)
                 meter = Meter(dimension, usable, now=now, period=MINUTE, algorithm=Algorithm.SLIDING)
                 self._meters[dimension, STATED] = meter
+                self.slots.open(settings.concurrency)
 
     def admit(self, cost: float, now: float) -> Permit | None:
         """A permit to send *cost* tokens at ``send_at`` (now, or at most HORIZON ahead); None if it has to wait."""

@@ -25,6 +25,7 @@ GAIN_DOWN = 1 / 8
 GAIN_UP = 1 / 64
 ROOM = 0.05  # of the limit, left by our own account, where a refusal is no matter of milliseconds
 OTHERS_GAIN = 1 / 32  # of an error, a second: what goes on missing is what others take
+OTHERS_AHEAD = 0.5  # seconds of what others take may be held back
 OTHERS_MOST = 0.9  # of the rate
 OTHERS_FEW = 0.05  # of the rate; less is most likely noise
 CHARGES = 32  # requests whose charges are looked at together
@@ -32,6 +33,7 @@ SHUFFLES = 8  # times what may arrive in another order
 CHARGED_RIGHT = 0.15  # off, and it is most likely our snapshots that are
 DOUBTS = 2  # in a row, until a charge is believed to be another
 FACTOR_MAX = 50.0
+LAG_FADES = 0.99  # a reply
 DEVIATION_GAIN = 1 / 32
 DEVIATIONS = 3.0  # of our account from what replies prove, are held back against shuffled arrivals
 RESERVE_SHARE = 0.01  # of the limit, at most, is held back against shuffled arrivals
@@ -58,6 +60,7 @@ class Mark:
     shuffled: float = 0.0
     reckoned: float = 0.0
     back: float = 0.0
+    at: float | None = None
 
 
 class Meter:
@@ -94,6 +97,7 @@ class Meter:
         self._since: tuple[float, float, float] | None = None  # remaining, reckoned and come back, a while ago
         self._reckoned = self._back = 0.0  # cost of all sends, and all that came back
         self._doubts = 0
+        self._lag = 0.0  # seconds that sends leave later than they may
         self._burnt = 0.0  # cost of refused requests, of late
         self._others = 0.0  # permits a second that other clients seem to take
 
@@ -121,7 +125,8 @@ class Meter:
         if self._is_exact:
             return min(self._burnt, max(self.limit * RESERVE_SHARE, 1.0))
         shuffled = max(1.0, self.rate * SHUFFLE)
-        return min(max(DEVIATIONS * self._deviation, shuffled), max(self.limit * RESERVE_SHARE, 1.0))
+        most = max(self.limit * RESERVE_SHARE, 1.0, self._others * OTHERS_AHEAD)
+        return min(max(DEVIATIONS * self._deviation, shuffled), most)
 
     @property
     def _is_exact(self) -> bool:
@@ -161,7 +166,7 @@ class Meter:
             case Algorithm.BUCKET | Algorithm.COUNTER:
                 return max(self._at - now, 0.0) + missing / (self.rate - self._others)
             case Algorithm.SLIDING if (sent := self._spent.sent_when(missing)) < inf:
-                return max(sent + self.period + GUARD - now, EPSILON)
+                return max(sent + self.period + GUARD + self._lag - now, EPSILON)
             case _:  # others' requests fill it, or we can't tell: one request asks
                 return max(self._probe_at - now, 0.0) if alone else inf
 
@@ -183,7 +188,7 @@ class Meter:
         if self.dimension is not Dimension.REQUESTS:  # some servers charge tokens when the answer is there, not before
             before = max(before, self._account + self._outstanding)
         self._outstanding += cost
-        return Mark(self._account, before, self.clock.epoch, cost, alone, shuffled, self._reckoned, self._back)
+        return Mark(self._account, before, self.clock.epoch, cost, alone, shuffled, self._reckoned, self._back, at)
 
     def release(self, mark: Mark) -> None:
         """A send has ended, however it did: nothing more will be charged for it."""
@@ -212,6 +217,8 @@ class Meter:
         """Take in what one reply told of this window."""
         self._advance(received_at)
         self.clock.sent(sent_at)
+        if mark.at is not None:
+            self._lag = max(sent_at - mark.at, self._lag * LAG_FADES)
         self.replies += 1
         if window.limit is not None and window.limit > 0:
             self._set_limit(window.limit)
@@ -247,15 +254,15 @@ class Meter:
         """A refusal is an observation: there was not enough for that cost, and the send itself was not charged."""
         self._advance(now)
         self.refusals += 1
+        if self.algorithm is Algorithm.SLIDING and self.limit - self._spent.total > ROOM * self.limit:
+            self.clock.doubt(now)
         if self.algorithm is Algorithm.WINDOW and mark.epoch == self.clock.epoch and self._level > self.limit / 2:
-            self.clock.doubt()
+            self.clock.doubt(now)
         self.charge(-mark.cost)
         self._expect(window, now)
         drift = max(self._account - mark.account, 0.0)
         self._deviation = min(self._deviation + mark.cost / DEVIATIONS, self.limit * RESERVE_SHARE)
         self._burnt += mark.cost
-        if self.algorithm is Algorithm.SLIDING and self.limit - self._spent.total > ROOM * self.limit:
-            self.clock.doubt()
         if self.algorithm is Algorithm.SLIDING and self._is_exact:
             self._others += OTHERS_FEW * self.rate * 0.8  # once is a matter of milliseconds, twice is somebody else
             return
@@ -271,7 +278,7 @@ class Meter:
         if passed <= 0:
             return
         self._at = now
-        forgotten = self._spent.forget(now - self.period - GUARD)
+        forgotten = self._spent.forget(now - self.period - GUARD - self._lag)
         match self.algorithm:
             case Algorithm.BUCKET | Algorithm.COUNTER:
                 back = passed * self.rate

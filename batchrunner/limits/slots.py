@@ -3,18 +3,32 @@
 AIMD, with what others learned the hard way: one cut per *generation* (a refused request was admitted under an older
 limit, and a hundred of them are one event), growth only while the slots are really full, and a hold near the last
 refusal whose patience doubles. A limit of 1 is reachable. Overload is the platform's state, not our limit: it only
-pauses growth. (Chiu and Jain 1989; the generation rule is NVIDIA-NeMo/DataDesigner's, the saturation rule
-Netflix/concurrency-limits'.)
+pauses growth. A server that refuses nothing and queues everything (vLLM, llama.cpp) is no faster for more in flight:
+growth ends where answers a second no longer grow. (Chiu and Jain 1989; the generation rule is
+NVIDIA-NeMo/DataDesigner's, the saturation rule Netflix/concurrency-limits'.)
 """
 
+from collections import deque
+from dataclasses import dataclass
 from math import floor
 
 CUT = 0.75
 SATURATED = 0.8
-GROWTH = 0.5  # for each completion, before the first refusal: by half in a round trip
-GROWTH_TOLD = 1.0  # where the server tells of its windows: doubled
+GROWTH = 1.0  # for each completion, before the first refusal: doubled in a round trip
+STAGE = 1.5  # times the limit
+STAGE_ANSWERS = 8  # at the least
+GAIN = 1.3  # in answers a second, of 2.25 times as many in flight; less, and the server only queues them
 PATIENCE = 30.0  # seconds before the first new try near a limit that refused
 PATIENCE_MAX = 600.0
+
+
+@dataclass(slots=True)
+class _Stage:
+    """Growth from ``limit`` to half as much again: answers that came meanwhile."""
+
+    limit: float
+    since: float
+    answers: int = 0
 
 
 class Slots:
@@ -26,7 +40,8 @@ class Slots:
         self.generation = 0
         self.refused_at: int | None = None  # the limit that was once too much
         self._limit = float(min(start, most))
-        self._growth = GROWTH
+        self._stage = _Stage(self._limit, 0.0)
+        self._stages: deque[tuple[float, float]] = deque(maxlen=3)  # limit, and answers a second
         self._before = 0.0  # the limit before an overload
         self._clean = 0
         self._patience = PATIENCE
@@ -55,14 +70,33 @@ class Slots:
             return
         self._before = 0.0
         if self.in_flight < SATURATED * self.limit or self.limit >= self.most:
+            self._stages.clear()  # something else limits us, so that answers a second say nothing of the slots
+            self._stage = _Stage(self._limit, now)
             return
         if self.refused_at is None:
-            self._limit += self._growth
+            self._grow_freely(now)
         elif self._limit + 1 < self.refused_at or now >= self._hold_until:
             self._clean += 1
             if self._clean >= max(self.limit, 8):
                 self._grow(now)
         self._limit = min(self._limit, float(self.most))
+
+    def _grow_freely(self, now: float) -> None:
+        """Nothing was ever refused: grow, as long as more in flight brings more answers a second."""
+        if now < self._hold_until:
+            return
+        self._limit += GROWTH
+        self._stage.answers += 1
+        if self._limit < STAGE * self._stage.limit or self._stage.answers < STAGE_ANSWERS or now <= self._stage.since:
+            return
+        self._stages.append((self._stage.limit, self._stage.answers / (now - self._stage.since)))
+        self._stage = _Stage(self._limit, now)
+        if len(self._stages) > 2 and self._stages[-1][1] < GAIN * self._stages[-3][1]:  # noqa: PLR2004  (two stages ago)
+            self._limit = max(1.0, self._stages[-3][0])
+            self._stages.clear()
+            self._stage = _Stage(self._limit, now)
+            self._hold_until = now + self._patience
+            self._patience = min(self._patience * 2, PATIENCE_MAX)
 
     def refused(self, generation: int, now: float) -> None:
         """Too many in flight, said the server of a request that left in *generation*."""
@@ -78,7 +112,6 @@ class Slots:
 
     def open(self, limit: int) -> None:
         """The server tells of windows, so most likely it has no other limit: no need to feel the way from one."""
-        self._growth = GROWTH_TOLD
         if self.refused_at is None:
             self._limit = max(self._limit, float(min(limit, self.most)))
 
