@@ -6,6 +6,7 @@
       StoreError                     the database can't be used
         DatabaseBusy                 another runner owns it
         SchemaTooNew                 it was written by a newer batchrunner
+        SchemaTooOld                 it was written by an older one, and whoever writes to it upgrades it
       AccountingError                the sums do not add up: a bug of ours
 
 An answer of the provider that we do not like is never an exception: it is a ``Failure`` (see task.py).
@@ -51,6 +52,10 @@ class DatabaseBusy(StoreError):  # noqa: N818  (a state of things, like Blocking
 
 class SchemaTooNew(StoreError):  # noqa: N818
     """The database was written by a newer batchrunner."""
+
+
+class SchemaTooOld(StoreError):  # noqa: N818
+    """The database was written by an older batchrunner; opening it to write upgrades it."""
 
 
 class AccountingError(BatchRunnerError):

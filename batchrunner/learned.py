@@ -1,20 +1,29 @@
 """What all jobs of this user learned of limits: one small JSON file, so that a new job's name does not start cold.
 
 It holds beliefs, never keys: a key is known by a short one-way fingerprint. Who writes last wins, for its own endpoint,
-key and model; a file that can't be read is no reason not to run.
+key and model. A file that can't be used is no reason not to run; one that holds something else is left as it is.
 """
 
 import json
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, fields
 from pathlib import Path
 from tempfile import NamedTemporaryFile
+from typing import Any
 
 from batchrunner.record import Belief
 
 FILE = "limits.json"
+VERSION = 1
 KEPT = 200  # the newest
+TEXTS = ("endpoint", "key_label", "model")
+
+Warn = Callable[[str], None]
+
+
+def _unheard(_: str) -> None:
+    """For who does not listen to warnings."""
 
 
 def learned_path(environ: Mapping[str, str]) -> Path:
@@ -23,14 +32,19 @@ def learned_path(environ: Mapping[str, str]) -> Path:
     return Path(environ.get("XDG_STATE_HOME") or home / ".local" / "state") / "batchrunner" / FILE
 
 
-def read_learned(path: Path) -> list[Belief]:
-    """All that was learned, newest first; empty where there is no such file, or one that makes no sense."""
+def read_learned(path: Path, *, warn: Warn = _unheard) -> list[Belief]:
+    """All that was learned, newest first; empty where there is no such file, or one that can't be used."""
     try:
-        entries = json.loads(path.read_text(encoding="utf-8"))["limits"]
-        beliefs = [Belief(**entry) for entry in entries]
-        return sorted(beliefs, key=lambda belief: -belief.at)
-    except (OSError, ValueError, TypeError, KeyError):
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
         return []
+    except (OSError, ValueError, RecursionError) as error:
+        warn(f"{path}: what was learned of limits can't be read ({_reason(error)}), so this starts without it")
+        return []
+    if not _is_ours(data):
+        warn(f"{path}: holds something else, so it is neither read nor written; to learn for all jobs, remove it")
+        return []
+    return sorted(_beliefs(data["limits"]), key=lambda belief: -belief.at)
 
 
 def find_learned(beliefs: Sequence[Belief], lane: tuple[str, str, str]) -> Belief | None:
@@ -38,17 +52,55 @@ def find_learned(beliefs: Sequence[Belief], lane: tuple[str, str, str]) -> Belie
     return next((belief for belief in beliefs if (belief.endpoint, belief.key_label, belief.model) == lane), None)
 
 
-def keep_learned(path: Path, belief: Belief) -> None:
-    """Add *belief*, or put it in the place of the last one of its kind. Does nothing where nothing can be written."""
+def keep_learned(path: Path, belief: Belief, *, warn: Warn = _unheard) -> None:
+    """Add *belief*, or put it in the place of the last one of its kind; nothing where nothing can be written."""
+    if not _may_write(path):
+        return
     lane = (belief.endpoint, belief.key_label, belief.model)
     others = [other for other in read_learned(path) if (other.endpoint, other.key_label, other.model) != lane]
-    text = json.dumps({"v": 1, "limits": [asdict(each) for each in [belief, *others][:KEPT]]}, indent=1)
+    text = json.dumps({"v": VERSION, "limits": [asdict(each) for each in [belief, *others][:KEPT]]}, indent=1)
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with NamedTemporaryFile("w", dir=path.parent, delete=False, encoding="utf-8") as beside:
+        _write(path, text)
+    except OSError as error:
+        warn(f"{path}: what was learned of limits can't be kept for other jobs ({_reason(error)})")
+
+
+def _write(path: Path, text: str) -> None:
+    """The whole new file or the whole old one, whatever happens; readable by its owner alone."""
+    with NamedTemporaryFile("w", dir=path.parent, delete=False, encoding="utf-8") as beside:
+        try:
             beside.write(text)
             beside.flush()
             os.fsync(beside.fileno())
-        Path(beside.name).replace(path)
-    except OSError:
-        return
+            Path(beside.name).replace(path)
+        except OSError:
+            Path(beside.name).unlink(missing_ok=True)
+            raise
+
+
+def _may_write(path: Path) -> bool:
+    """Not over what is someone else's, or a newer version's; what is no JSON was a broken one of ours."""
+    try:
+        return _is_ours(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, RecursionError):
+        return True
+
+
+def _is_ours(data: Any) -> bool:
+    return isinstance(data, dict) and data.get("v") == VERSION and isinstance(data.get("limits"), list)
+
+
+def _beliefs(entries: Sequence[Any]) -> Iterator[Belief]:
+    """Those entries that are beliefs; one that is none does not cost the others."""
+    names = {field.name for field in fields(Belief)}
+    for entry in entries:
+        if not isinstance(entry, dict) or entry.keys() != names:
+            continue
+        texts = all(isinstance(entry[name], str) for name in TEXTS)
+        if texts and isinstance(entry["value"], dict) and isinstance(entry["at"], int | float):
+            yield Belief(**entry)
+
+
+def _reason(error: Exception) -> str:
+    return (isinstance(error, OSError) and error.strerror) or "it is no JSON"

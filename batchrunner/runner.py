@@ -38,6 +38,7 @@ from batchrunner.worker import Worker
 TICK = 0.25  # seconds between looks at where the run stands
 BELIEVE_EVERY = 30.0  # seconds
 REMEMBER = 60.0  # seconds of earlier sends that still count against the limits
+UNUSABLE = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)  # what beliefs of no use raise
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -86,11 +87,13 @@ class Runner:
         on_standing: Callable[[Standing], None] | None = None,
         on_start: Callable[[], None] | None = None,
         on_drain: Callable[[int], None] | None = None,
+        on_warning: Callable[[str], None] | None = None,
         clock: Callable[[], float] | None = None,
     ) -> None:
         self._options = options
         self._decide, self._stdin, self._on_load = decide, stdin, on_load
         self._on_standing, self._on_start, self._on_drain = on_standing, on_start, on_drain
+        self._warn = on_warning or _unheard
         self._clock = clock or Clock()
         self._exit = ExitStack()
         self._signal: int | None = None
@@ -175,18 +178,22 @@ class Runner:
     # -- private
 
     def _make_limiter(self, now: float) -> Limiter:
-        options = self._options
-        stated = options.limits.stated_concurrency
-        limiter = Limiter(options.limits, now=now, start=options.limits.concurrency if stated else 1)
-        if options.run.learned:
-            known = [self._store.belief(*self._lane), self._recall()]
-            newest = max((belief for belief in known if belief is not None), key=lambda b: b.at, default=None)
-            if newest is not None:
-                limiter.believe(newest.value, now=now)
+        limiter = self._blank_limiter(now)
+        for belief in self._known():
+            try:
+                limiter.believe(belief.value, now=now)
+                break
+            except UNUSABLE:  # of another version, or edited: half of it may be believed by now
+                self._warn("what an earlier run learned of the limits can't be used, and is learned anew")
+                limiter = self._blank_limiter(now)
         for sent in self._store.recent_sends(since=now - REMEMBER):
             if not sent.refused:
                 limiter.remember(sent.at, sent.cost, now)
         return limiter
+
+    def _blank_limiter(self, now: float) -> Limiter:
+        limits = self._options.limits
+        return Limiter(limits, now=now, start=limits.concurrency if limits.stated_concurrency else 1)
 
     def _make_coordinator(self) -> Coordinator:
         run = self._options.run
@@ -228,10 +235,14 @@ class Runner:
         value = {**self._limiter.beliefs(), "state": asdict(self._limiter.state(now))}
         return Belief(endpoint=endpoint, key_label=key_label, model=model, value=value, at=now)
 
-    def _recall(self) -> Belief | None:
-        """What other jobs of this user learned of the same endpoint, key and model."""
+    def _known(self) -> list[Belief]:
+        """What earlier runs of this job, and other jobs of this user, learned of our limits; the newest first."""
+        if not self._options.run.learned:
+            return []
         path = self._options.learned
-        return None if path is None else find_learned(read_learned(path), self._lane)
+        shared = None if path is None else find_learned(read_learned(path, warn=self._warn), self._lane)
+        known = [belief for belief in (self._store.belief(*self._lane), shared) if belief is not None]
+        return sorted(known, key=lambda belief: -belief.at)
 
     async def _listen(self, worker: Worker, *, task_status: TaskStatus[None]) -> None:
         """The first signal drains, for at most the grace period; the second abandons."""
@@ -260,7 +271,7 @@ class Runner:
         self._store.end_run(self.run_id, ended_at=now, exit_code=code, reason=reason)
         self._believe(now)
         if self._options.learned is not None:
-            keep_learned(self._options.learned, self._belief(now))
+            keep_learned(self._options.learned, self._belief(now), warn=self._warn)
         return Ended(
             exit_code=code,
             job_id=self.job_id,
@@ -289,6 +300,10 @@ def _first_of_ours(group: BaseExceptionGroup[BaseException]) -> BaseException:
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return error
+
+
+def _unheard(_: str) -> None:
+    """For who does not listen to warnings."""
 
 
 def _iso(at: float) -> str:

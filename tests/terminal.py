@@ -15,6 +15,7 @@ class Terminal:
     def __init__(self, folder: Path, server: br.Simulator) -> None:
         self.folder, self.server = folder, server
         self.environment = {"PATH": os.environ["PATH"], "HOME": str(folder / "home")}
+        self.environment["PYTHONPATH"] = str(Path(br.__file__).parents[1])  # the package that the tests import
         self.environment |= {name: value for name, value in os.environ.items() if name.startswith("COVERAGE")}
 
     def __call__(

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from older import turn_back
 from terminal import Terminal, batch
 
 import batchrunner as br
@@ -74,6 +75,30 @@ def test_the_same_command_again_sends_nothing(terminal: Terminal) -> None:
         assert done.returncode == 0, done.stderr
         assert "1 done, 0 failed" in done.stderr
     assert terminal.server.score().sends == 1
+
+
+@pytest.mark.parametrize("words", [("run", "job.jsonl"), ("run", "job.db"), ("retry", "job.db")])
+def test_a_job_of_an_older_release_goes_on(terminal: Terminal, words: tuple[str, ...]) -> None:
+    """It is upgraded by whoever writes to it, kept as a copy, and pays for no answer twice; a look tells what to do."""
+    terminal.run(terminal.write("job.jsonl", batch("a", "b")), "--limit", "1")
+    turn_back(terminal.folder / "job.db")
+    looked = terminal("status", "job.db")
+    assert (looked.returncode, "'batchrunner run' upgrades it" in looked.stderr) == (1, True)
+    done = terminal(*words)
+    assert done.returncode == 0, done.stderr
+    assert (terminal.folder / "job.db.schema1").is_file()
+    assert terminal.run("job.jsonl").returncode == 0
+    assert terminal.server.score().sends == 2
+
+
+def test_a_demo_of_an_older_release_is_in_the_way(terminal: Terminal) -> None:
+    """It says so, and touches nothing: the database may be anyone's."""
+    terminal.run(terminal.write("job.jsonl", batch("a")))
+    turn_back(terminal.folder / "job.db")
+    before = (terminal.folder / "job.db").read_bytes()
+    done = terminal("demo", "--db", "job.db")
+    assert (done.returncode, "remove it" in done.stderr) == (1, True)
+    assert (terminal.folder / "job.db").read_bytes() == before
 
 
 def test_an_edited_line_is_shown_before_it_is_paid_for(terminal: Terminal) -> None:

@@ -1,6 +1,7 @@
 """``batchrunner limits``: what was believed and why, during a run and after it, for one job and for all of a user."""
 
 import json
+import math
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -75,6 +76,50 @@ def test_who_writes_last_wins_for_its_own_lane(tmp_path: Path) -> None:
     assert find_learned(known, ("https://a/v1", "other key", "a")) is None
 
 
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"meters": 5},
+        {"meters": [{}]},
+        {"meters": [{"dimension": "requests", "kind": "told", "limit": 600, "period": 60, "algorithm": "sundial"}]},
+        {"slots": 4, "slots_refused_at": "dawn"},
+    ],
+)
+def test_beliefs_of_no_use_are_told_and_learned_anew(terminal: Terminal, value: dict[str, Any]) -> None:
+    """Those of another version, or edited by hand: the run says so, starts as if there were none, and mends them."""
+    environment: dict[str, Any] = {"XDG_STATE_HOME": str(terminal.folder / "state")}
+    path, endpoint = learned_path(environment), terminal.server.base_url
+    keep_learned(path, Belief(endpoint=endpoint, key_label="", model="m", value=value, at=NOW))
+    assert terminal("limits", **environment).returncode == 0
+    done = terminal.run(terminal.write("job.jsonl", batch("a")), **environment)
+    assert done.returncode == 0, done.stderr
+    assert "learned anew" in done.stderr
+    assert "learned anew" not in terminal.run(terminal.write("next.jsonl", batch("a")), **environment).stderr
+    (known,) = read_learned(path)
+    assert known.value["meters"][0]["limit"] == 600
+
+
+def test_what_is_not_ours_is_left_as_it_is(terminal: Terminal) -> None:
+    """A file of a newer version, or of someone else, is neither read nor written; one sentence says so."""
+    environment: dict[str, Any] = {"XDG_STATE_HOME": str(terminal.folder / "state")}
+    path = learned_path(environment)
+    path.parent.mkdir(parents=True)
+    path.write_text('{"v": 2, "limits": {"precious": 1}}', encoding="utf-8")
+    done = terminal.run(terminal.write("job.jsonl", batch("a")), **environment)
+    assert (done.returncode, done.stderr.count("holds something else")) == (0, 1)
+    assert "holds something else" in terminal("limits", **environment).stderr
+    assert path.read_text(encoding="utf-8") == '{"v": 2, "limits": {"precious": 1}}'
+
+
+def test_one_bad_entry_does_not_cost_the_others(tmp_path: Path) -> None:
+    path = tmp_path / "limits.json"
+    keep_learned(path, belief("a"))
+    data = json.loads(path.read_text(encoding="utf-8"))
+    bad = [1, {"at": 1}, {**data["limits"][0], "value": []}, {**data["limits"][0], "at": "noon"}]
+    path.write_text(json.dumps({"v": 1, "limits": [*bad, *data["limits"]]}), encoding="utf-8")
+    assert read_learned(path) == [belief("a")]
+
+
 @pytest.mark.parametrize("text", ["", "null", "[]", '{"limits": [1]}', '{"limits": [{"at": 1}]}', '{"limits": 3}'])
 def test_a_file_that_makes_no_sense_is_as_good_as_none(tmp_path: Path, text: str) -> None:
     """Whatever is in it, a run starts."""
@@ -86,12 +131,24 @@ def test_a_file_that_makes_no_sense_is_as_good_as_none(tmp_path: Path, text: str
 def test_a_folder_that_can_not_be_written_stops_nothing(tmp_path: Path) -> None:
     """What was learned is lost then, no more."""
     (tmp_path / "file").write_text("", encoding="utf-8")
-    keep_learned(tmp_path / "file" / "limits.json", belief())
+    told: list[str] = []
+    keep_learned(tmp_path / "file" / "limits.json", belief(), warn=told.append)
+    assert len(told) == 1
+    assert "can't be kept" in told[0]
+
+
+def test_a_write_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
+    """A folder stands where the file should be: told, and no half-written file beside it."""
+    (tmp_path / "limits.json").mkdir()
+    told: list[str] = []
+    keep_learned(tmp_path / "limits.json", belief(), warn=told.append)
+    assert len(told) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["limits.json"]
 
 
 def test_the_table_bears_with_beliefs_of_other_versions() -> None:
     """Fields that are missing or strange show as "-"; control characters from a server do not reach the terminal."""
-    odd = Belief(endpoint="e", key_label="", model="m\x1b[31m", value={"meters": [{}, 3], "slots": None}, at=NOW)
+    odd = Belief(endpoint="e", key_label="", model="m\x1b[31m", value={"meters": [{"limit": math.inf}, 3]}, at=NOW)
     change = Change(at=NOW, what="slots", old="", new="4", evidence="refused\x07")
     text = limits_text([odd], [change], NOW + 60, ascii_only=True)
     assert text.isascii()

@@ -1,10 +1,12 @@
 """Migrations: the newest one ends where a new database begins, and a failed one leaves no trace."""
 
+import runpy
 import shutil
 import sqlite3
 from pathlib import Path
 
 import pytest
+from older import turn_back
 
 from batchrunner.db import schema
 from batchrunner.db.engine import migrate, migrations, open_writer
@@ -77,6 +79,16 @@ def test_an_old_database_is_kept_as_a_copy_before_it_is_upgraded(tmp_path: Path)
     copy = tmp_path / "old.db.schema0"
     assert set(definition(copy)) == {"alembic_version"}
     assert copy.stat().st_mode & 0o777 == 0o600
+
+
+def test_the_first_release_is_what_turning_back_leads_to(tmp_path: Path) -> None:
+    """So that tests on such a database mean something: it equals what migration 0001 alone makes."""
+    connection = sqlite3.connect(before_the_first(tmp_path / "first.db"))
+    for statement in runpy.run_path(str(next((migrations() / "versions").glob("0001_*"))))["STATEMENTS"]:
+        connection.execute(statement)
+    connection.close()
+    turn_back(new(tmp_path / "turned.db"))
+    assert definition(tmp_path / "turned.db") == definition(tmp_path / "first.db")
 
 
 def test_a_newest_database_is_not_copied(tmp_path: Path) -> None:

@@ -68,8 +68,15 @@ def make_way(database: Path) -> None:
         return
     from batchrunner.db.lock import OwnerLock
     from batchrunner.db.reader import Reader
+    from batchrunner.errors import SchemaTooOld
 
-    with Reader(database) as reader:
+    try:
+        reader = Reader(database)
+    except SchemaTooOld:
+        raise ConfigError(
+            f"{database} was made by an older batchrunner; remove it, or name another with --db"
+        ) from None
+    with reader:
         if not all(Path(job.source).parent == jobs().resolve() for job in reader.jobs()):
             raise ConfigError(f"{database} is no demo's, and would be removed; name another with --db")
     with OwnerLock(database, started_at=""):

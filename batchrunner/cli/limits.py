@@ -46,4 +46,4 @@ def _of_all() -> "tuple[list[Belief], list[Change]]":
     from batchrunner.cli.settings import environment
     from batchrunner.learned import learned_path, read_learned
 
-    return read_learned(learned_path(environment())), []
+    return read_learned(learned_path(environment()), warn=lambda sentence: click.echo(sentence, err=True)), []

@@ -63,9 +63,9 @@ def earlier_settings(job: str, database: Path, *, named: bool) -> tuple[str, dic
         if Path(job).suffix == SUFFIX:
             raise ConfigError(f"{job}: there is no such database; give the job file first: batchrunner run FILE.jsonl")
         return job, {}
-    from batchrunner.db.reader import Reader
+    from batchrunner.cli.older import open_up_to_date
 
-    with Reader(database) as reader:
+    with open_up_to_date(database) as reader:
         jobs = reader.jobs()
     is_database = job == str(database)
     check_name(job, database, tuple(seen.source for seen in jobs), named=named or is_database)

@@ -53,6 +53,7 @@ def perform(
             on_standing=teller,
             on_start=lambda: talk.display.event(_start_event(runner, options)),
             on_drain=lambda count: say(_drain_sentence(count, options.run.grace)),
+            on_warning=say,
         ) as runner:
             loaded = runner.prepare()
             check_columns(wanted, loaded.job_id, options.database)

@@ -18,15 +18,15 @@ from batchrunner.exits import ExitCode
 def retry(job: str | None, db: str | None, classes: tuple[str, ...], ids: tuple[str, ...], *, held: bool) -> int:
     """Send failed tasks again at the next run, all or those named."""
     from batchrunner.cli.look import chosen_job
+    from batchrunner.cli.older import open_up_to_date
     from batchrunner.cli.place import existing_database
     from batchrunner.clock import Clock
     from batchrunner.db.lock import OwnerLock
-    from batchrunner.db.reader import Reader
     from batchrunner.db.store import Store
     from batchrunner.report.numbers import instant
 
     database = existing_database(job, db, folder=Path())
-    with Reader(database) as reader:
+    with open_up_to_date(database) as reader:
         seen = chosen_job(reader, job)
     with OwnerLock(database, started_at=instant(Clock()())):
         store = Store(database)

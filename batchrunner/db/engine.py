@@ -18,7 +18,7 @@ from sqlalchemy.exc import DatabaseError
 from sqlalchemy.pool import NullPool, StaticPool
 
 from batchrunner.db import schema
-from batchrunner.errors import SchemaTooNew, StoreError
+from batchrunner.errors import SchemaTooNew, SchemaTooOld, StoreError
 
 _WRITER = {
     "page_size": "8192",  # before the first write; best for rows that hold bodies
@@ -83,7 +83,7 @@ def open_writer(path: Path) -> Connection:
 def open_reader(path: Path) -> Engine:
     """An engine whose connections can only read; works while a runner is writing.
 
-    Raises StoreError if the file is missing or not ours.
+    Raises StoreError if the file is missing or not ours, SchemaTooOld if it was not upgraded yet.
     """
     if not path.is_file():
         raise StoreError(f"{path}: there is no such database; 'batchrunner run JOB' makes one")
@@ -104,7 +104,7 @@ def open_reader(path: Path) -> Engine:
     if version > schema.VERSION:
         raise _too_new(path, version)
     if version < schema.VERSION:
-        raise StoreError(f"{path}: made by an older batchrunner; 'batchrunner run' upgrades it")
+        raise SchemaTooOld(f"{path}: made by an older batchrunner; 'batchrunner run' upgrades it")
     return engine
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import tzinfo
+from math import isfinite
 from typing import Any
 
 from batchrunner.record import Belief, Change
@@ -101,7 +102,7 @@ def _table(rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
 
 
 def _number(value: Any, unit: str = "") -> str:
-    if not isinstance(value, int | float) or isinstance(value, bool):
+    if not isinstance(value, int | float) or isinstance(value, bool) or not isfinite(value):
         return NOTHING
     return (f"{value:,.0f}" if abs(value) >= 100 or value == int(value) else f"{value:.1f}") + unit  # noqa: PLR2004
 
