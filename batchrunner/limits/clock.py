@@ -81,6 +81,7 @@ class Clock:
         self._contradictions = self._doubts = 0
         self._doubted_at = self._crept_at = -inf
         self._creeps = 0
+        self._longest = 0.0  # of the resets that were told: no window is shorter
 
     def name_period(self, period: float) -> None:
         self.period, self._timed = period, True
@@ -154,6 +155,7 @@ class Clock:
         """Bucket or window? Only a reply that can tell them apart decides. Returns whether the verdict changed."""
         if told.reset is None or told.used is None:
             return False
+        self._longest = max(self._longest, told.reset - self._resolution)
         if told.reset != floor(told.reset) and not told.coarse:
             self._resolution = FINE
         if told.used < 2 or told.reset <= 3 * self._resolution or self.algorithm in SETTLED:  # noqa: PLR2004
@@ -268,7 +270,7 @@ class Clock:
 
     def _slide(self) -> None:
         """No fresh window began where the last seemed to end: what ended there was our first send's memory."""
-        seen = self._ended_at - self._first_sent
+        seen = max(self._ended_at - self._first_sent, self._longest)
         near = [period for period in PERIODS if abs(period - seen) <= self._slack + 0.03 * period]
         self.period = near[0] if near else max(seen, FINE)
         self.algorithm = Algorithm.SLIDING
@@ -276,6 +278,7 @@ class Clock:
 
     def _learn_period(self, seen: float) -> None:
         """A window's length from two ends; after a quiet time there may be several windows between them."""
+        seen = max(seen, self._longest)
         near = [period for period in PERIODS if abs(period - seen) <= self._slack + 0.1 * period]
         length = near[0] if near else seen
         if not self._timed or length < self.period:
