@@ -32,6 +32,7 @@ CREEP_GROWTH = 1.355  # each time that nothing is refused
 CREEP_MAX = 0.1
 GROWTH = 1.35  # a second, of a rate that is only a guess
 REGROWTH = 1.02  # a second, of a rate that was lowered without a measure
+REGROWTH_EACH = 1.03
 GROWTH_EACH = 1.2  # at most, for one accepted
 FIRST = 3.0  # times the guess, so that the next edge is near
 CUSHION = 0.1  # seconds of the rate that an edge leaves to the server, for arrivals in another order
@@ -42,6 +43,9 @@ STEADY = 1.5  # times what was accepted is as fast as we went; else the measure 
 LATELY = 2.0  # seconds
 LATE_MAX = 0.5
 LATE_FADES = 0.999  # for each accepted
+ONE = 2.0  # seconds; a wait that is longer is that for one request, at a slow bucket
+SLOW = 3.0  # times the time that one takes to come back
+TOO_LONG = 1.5  # times a window, and it is none of that length
 NEARS = 4  # such edges in a row, and it is no rate
 GAP = 0.1  # of a period without a send begins a new burst
 SETTLED = 0.995  # of a measured rate
@@ -235,7 +239,8 @@ class Found:
             + [self._burst_at + self.period]
             + [(floor(now / MINUTE) + 1) * MINUTE]
         )
-        steps = now + min(ASK * ASK_GROWTH ** (self._asked - 1), ASK_MAX)
+        first_step = max(ASK, 0.5 / self.rate) if self._rated else ASK
+        steps = now + min(first_step * ASK_GROWTH ** (self._asked - 1), max(ASK_MAX, first_step))
         likely = [end + GUARD for end in usual if now + ASK_NEAR < end + GUARD < steps]
         self._ask_at = min(likely, default=steps)
 
@@ -256,7 +261,7 @@ class Found:
             self._go_at(max(guess, 1.0 / took), f"refused after {limit:g}, and passed again after {took:.1f} s")
             return
         last, self._opening = self._opening, _Edge(sent_at, cost)
-        if self._windowed:
+        if self._windowed and took <= TOO_LONG * self.period:
             limit = max(self._spent.since(sent_at - self.period) - cost, limit, self.limit * HALF)
             self._believe_window(limit, self.period, evidence)
         elif last is None and (period := self._period(begin, sent_at)) is not None:
@@ -308,7 +313,7 @@ class Found:
             self._grown_at = now
             return
         if self._lowered:  # without a measure: that was a guess
-            self.limit *= min(REGROWTH ** (now - self._grown_at), GROWTH_EACH)
+            self.limit *= min(REGROWTH ** (now - self._grown_at), REGROWTH_EACH)
             self._grown_at = now
             return
         self._clean += cost
@@ -322,7 +327,7 @@ class Found:
         seconds, accepted = sent_at - self._base.at, self._base.accepted - later
         near = self._edge.accepted - later < MEASURABLE
         self._nears = self._nears + 1 if near else 0
-        if (accepted < 1 and seconds > SOON) or self._nears > NEARS:
+        if (accepted < 1 and seconds > max(SOON, SLOW / self.rate)) or self._nears > NEARS:
             self._nears = 0
             self._ask(now, retry_after, first=True)
             return
@@ -341,6 +346,9 @@ class Found:
             self._lowered = False
         elif self._again:
             self._go_at(self.rate * BACK_OFF, "refused again at once")
+            self._lowered = True
+        if retry_after is not None and ONE <= retry_after <= MINUTE and self.rate > 1.0 / retry_after:
+            self._go_at(1.0 / retry_after, f"one comes back in {retry_after:g} s")
             self._lowered = True
         self._again = near
         self._measured = self._measured or enough
@@ -361,6 +369,8 @@ class Found:
 
     def _edge_of_window(self, now: float, retry_after: float | None) -> None:
         used = self._spent.total
+        if retry_after is not None and retry_after > self.period:  # longer than any window of that length
+            self.period = next((period for period in PERIODS if period >= retry_after - ASK_LATE), PERIODS[-1])
         if now > self._edges_from + self.period / 2:
             self._edges, self._edges_from = 0, now
         self._edges += 1
