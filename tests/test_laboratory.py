@@ -3,11 +3,14 @@
 from typing import Any
 
 import pytest
-from laboratory import START, play
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from laboratory import LOST, START, play
 
 from batchrunner.config import LimitSettings
 from batchrunner.limits.limiter import Limiter
-from batchrunner.simulator.config import Rules
+from batchrunner.limits.slots import Slots
+from batchrunner.simulator.config import Limits, Rules
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
@@ -69,12 +72,94 @@ def test_both_windows_hold_at_once() -> None:
     assert played.refused_share <= 0.005
 
 
+@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("dialect", ["openai", "zhipu"])
+@pytest.mark.parametrize("window", [10, 60])
+def test_a_sliding_window_is_told_at_its_first_rollover(window: int, dialect: str, seed: int) -> None:
+    """It looks like a fixed one until then; afterwards our own sends tell what comes back when."""
+    rules = Rules(rpm=20 * window, window=window, algorithm="sliding", dialect=dialect)  # type: ignore[arg-type]
+    limiter = Limiter(LimitSettings(concurrency=256), now=START)
+    played = play(rules, 80 * window, limiter=limiter, seed=seed)
+    assert played.efficiency >= 0.88
+    assert played.refused_share <= 0.005
+    (meter,) = limiter.beliefs()["meters"]
+    assert (meter["algorithm"], meter["period"]) == ("sliding window", window)
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("algorithm", ["bucket", "fixed", "sliding"])
 @pytest.mark.parametrize("dialect", ["none", "retry-after"])
-def test_a_server_that_tells_nothing_is_found_out(dialect: str) -> None:
-    """First form: what it accepted in a minute is believed; no deadlock, and not a storm."""
-    played = play(Rules(rpm=600, dialect=dialect), 1800)  # type: ignore[arg-type]
+def test_a_server_that_tells_nothing_is_found_out(dialect: str, algorithm: str, seed: int) -> None:
+    """By what it accepts and when it refuses: no deadlock, no storm, and most of what there is."""
+    rules = Rules(rpm=1200, dialect=dialect, algorithm=algorithm)  # type: ignore[arg-type]
+    played = play(rules, 4800, settings=LimitSettings(concurrency=256), seed=seed)
+    assert played.efficiency >= 0.9
+    assert played.refused_share <= 0.03
+
+
+@pytest.mark.parametrize("algorithm", ["bucket", "fixed", "sliding"])
+@pytest.mark.parametrize("factor", [0.5, 2.0])
+def test_a_limit_that_changes_is_followed(algorithm: str, factor: float) -> None:
+    """In the middle of a run, told by headers only."""
+    rules = Rules(rpm=1200, algorithm=algorithm)  # type: ignore[arg-type]
+    changes = [(100.0, Limits(rpm=round(1200 * factor)))]
+    limiter = Limiter(LimitSettings(concurrency=256), now=START)
+    played = play(rules, 4800, limiter=limiter, changes=changes)
     assert played.efficiency >= 0.8
-    assert played.refused_share <= 0.05
+    assert played.refused_share <= 0.01
+    assert [meter["limit"] for meter in limiter.beliefs()["meters"]] == [1200 * factor]
+
+
+@pytest.mark.parametrize("algorithm", ["bucket", "fixed", "sliding"])
+def test_what_others_take_is_left_to_them(algorithm: str) -> None:
+    """Another client takes up to half of the quota; nearly all of the rest is ours."""
+    rules = Rules(rpm=1200, algorithm=algorithm)  # type: ignore[arg-type]
+    played = play(rules, 2400, settings=LimitSettings(concurrency=256), others=10.0)
+    assert played.efficiency >= 0.9
+    assert played.refused_share <= 0.03
+
+
+@pytest.mark.parametrize("algorithm", ["bucket", "fixed", "sliding"])
+def test_lost_replies_take_nothing_for_ever(algorithm: str) -> None:
+    """One reply in a hundred never comes: its slot and its share come back."""
+    rules = Rules(rpm=600, algorithm=algorithm)  # type: ignore[arg-type]
+    limiter = Limiter(LimitSettings(), now=START)
+    played = play(rules, 1800, limiter=limiter, lost=0.01)
+    assert played.lost > 5
+    assert played.refused_share <= 0.01
+    assert limiter.slots.in_flight == 0
+
+
+def test_more_in_flight_than_a_server_works_on_is_of_no_use() -> None:
+    """A server that queues without limit (vLLM, llama.cpp) says nothing: growth ends where answers come no faster."""
+    slots, now = Slots(most=500), 0.0
+    for _ in range(2000):
+        while slots.free > 0:
+            slots.take()
+        now += 1 / 4 / min(slots.in_flight, 4)  # four are worked on at once, a second each
+        slots.succeeded(now)
+        slots.give()
+    assert 4 <= slots.limit <= 40
+
+
+@given(
+    st.sampled_from(["bucket", "fixed", "sliding"]),
+    st.sampled_from(["openai", "zhipu", "none", "retry-after"]),
+    st.integers(2, 120),
+    st.sampled_from([1, 10, 60, 300]),
+    st.integers(0, 10**6),
+    st.sampled_from([0.0, 0.01]),
+)
+@settings(max_examples=60, deadline=None)
+def test_no_server_brings_it_to_a_stop(
+    algorithm: str, dialect: str, limit: int, window: int, seed: int, lost: float
+) -> None:
+    """Whatever it is, every task is answered in a bounded time, and what is in flight comes back."""
+    rules = Rules(rpm=limit, window=window, algorithm=algorithm, dialect=dialect)  # type: ignore[arg-type]
+    limiter = Limiter(LimitSettings(), now=START)
+    played = play(rules, 4 * limit, limiter=limiter, seed=seed, lost=lost)
+    assert played.elapsed <= 12 * window + 10 * LOST + 300
+    assert limiter.slots.in_flight == 0
 
 
 def test_a_restart_does_not_get_a_second_burst() -> None:

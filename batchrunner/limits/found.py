@@ -94,6 +94,7 @@ class Found:
         self._lowered = False  # without a measure
         self._blocks = False  # the server asks for waits
         self._late = 0.0  # seconds after a window's time that its requests are surely forgotten
+        self._halved = False  # since the last whole window without a refusal
         self._proven = 0.0  # the limit that a whole window was used up without a refusal
         self._nears = 0  # edges in a row with little accepted between them
         self._again = False  # the last edge was too near to the one before
@@ -262,7 +263,10 @@ class Found:
             return
         last, self._opening = self._opening, _Edge(sent_at, cost)
         if self._windowed and took <= TOO_LONG * self.period:
-            limit = max(self._spent.since(sent_at - self.period) - cost, limit, self.limit * HALF)
+            limit = max(
+                self._spent.since(sent_at - self.period) - cost, limit, 0.0 if self._halved else self.limit * HALF
+            )
+            self._halved = True
             self._believe_window(limit, self.period, evidence)
         elif last is None and (period := self._period(begin, sent_at)) is not None:
             self._believe_window(limit, period, evidence)
@@ -363,7 +367,7 @@ class Found:
         self._clean += cost
         self._late *= LATE_FADES
         if self._clean >= (WIDEN_AFTER if self._step == 1.0 else 1) * self.limit:
-            self._clean, self._proven = 0.0, self.limit
+            self._clean, self._proven, self._halved = 0.0, self.limit, False
             self.limit += self._step
             self._step *= 2.0
 

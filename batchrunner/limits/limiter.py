@@ -193,10 +193,15 @@ class Limiter:
         return self._diary.take()
 
     def believe(self, beliefs: Mapping[str, Any], *, now: float) -> None:
-        """Start from what an earlier run learned: a belief, which the first reply may correct."""
+        """Start from what an earlier run learned: a belief, which the first reply may correct.
+
+        Raises KeyError, TypeError or ValueError for what no limiter of ours wrote.
+        """
         for seen in beliefs.get("meters", ()):
             dimension, kind = Dimension(seen["dimension"]), str(seen["kind"])
             limit, period, algorithm = float(seen["limit"]), float(seen["period"]), Algorithm(seen["algorithm"])
+            if not (0 < limit < float("inf") and 0 < period < float("inf")):
+                raise ValueError(f"a limit of {limit} in {period} s is none")
             if kind == "found":
                 self._found[dimension] = Found(now=now)
                 self._found[dimension].believe(limit, period, algorithm, now=now)
