@@ -17,44 +17,50 @@ from batchrunner.limits.clock import GUARD, PERIODS, Algorithm
 from batchrunner.limits.spent import Spent
 
 EPSILON = 1e-6
+MINUTE = 60.0
+SPAN = 3600.0  # seconds of sends that are kept while no period is known
+AHEAD = 0.1  # seconds that permits may have been given ahead, at the old rate
+
+# asking, one request at a time
 ASK = 0.3  # seconds from an edge to the first question; then ever longer
 ASK_GROWTH = 1.6
 ASK_MAX = 60.0
 ASK_NEAR = 0.5  # seconds; a moment that is nearer is no better one to ask
 ASK_LATE = 1.0  # seconds after a window's end that a question may come, and still tell that it ended
-MINUTE = 60.0
-SOON = 1.5  # seconds; a first question answered by then means a bucket
-BURST = 0.1  # seconds of the rate that may go at once; of a bucket's capacity nothing is known
-BLOCKED = 0.5  # the same after a wait that the server asked for: in that time it filled up a little
-CREEP = 0.01  # of the rate, for each hundred accepted
-CREEP_AFTER = 100
-CREEP_GROWTH = 1.355  # each time that nothing is refused
-CREEP_MAX = 0.1
-GROWTH = 1.35  # a second, of a rate that is only a guess
-REGROWTH = 1.02  # a second, of a rate that was lowered without a measure
-REGROWTH_EACH = 1.03
-GROWTH_EACH = 1.2  # at most, for one accepted
+SOON = 1.5  # seconds; a question that passes by then means a bucket
+SNAP = 0.05  # by which a window may seem longer than it is
+
+# a rate: guessed, then measured between two edges
 FIRST = 3.0  # times the guess, so that the next edge is near
-CUSHION = 0.1  # seconds of the rate that an edge leaves to the server, for arrivals in another order
-BACK_OFF = 0.85  # of the rate, at an edge too near to the last one to measure between them
+GROWTH = 1.35  # a second, of a rate that is only a guess
+GROWTH_EACH = 1.2  # at most, for one accepted
 MEASURABLE = 20  # requests accepted between two edges give the rate to a twentieth
-HALF = 0.5  # of a window's limit, at the least, is still believed after an edge that came too early
-STEADY = 1.5  # times what was accepted is as fast as we went; else the measure is of something else
-LATELY = 2.0  # seconds
-LATE_MAX = 0.5
-LATE_FADES = 0.999  # for each accepted
+SETTLED = 0.995  # of a measured rate is used
+CREEP = 0.01  # of a measured rate, for each hundred accepted
+CREEP_AFTER = 100
+CREEP_GROWTH = 1.35  # each time that nothing is refused
+CREEP_MAX = 0.1
+BACK_OFF = 0.85  # of the rate, at an edge too near to the last one to measure between them
+REGROWTH = 1.02  # a second, of a rate that was lowered without a measure
+REGROWTH_EACH = 1.03  # at most, for one accepted
+NEARS = 4  # such edges in a row, and it is no rate
+STEADY = 1.5  # times what was accepted is as fast as we went; else a full bucket was measured, not its rate
+LATELY = 2.0  # seconds that are measured instead
 ONE = 2.0  # seconds; a wait that is longer is that for one request, at a slow bucket
 SLOW = 3.0  # times the time that one takes to come back
+BURST = 0.1  # seconds of the rate that may go at once; of a bucket's capacity nothing is known
+BLOCKED = 0.5  # the same after a wait that the server asked for: in that time it filled up a little
+CUSHION = 0.1  # seconds of the rate that an edge leaves to the server, for arrivals in another order
+
+# a window
+FULL = 0.98  # of its limit used up: a refusal then only corrects the number
+EDGES = 2  # in half a window, and its limit is not what it was
+HALF = 0.5  # of its limit, at the least, is still believed after an edge that came too early
 TOO_LONG = 1.5  # times a window, and it is none of that length
-NEARS = 4  # such edges in a row, and it is no rate
-GAP = 0.1  # of a period without a send begins a new burst
-SETTLED = 0.995  # of a measured rate
-SNAP = 0.05  # by which a window may seem longer than it is
-EDGES = 2  # in one window, and its limit is not what it was
-FULL = 0.98  # of a window's limit used up: a refusal then only corrects the number
 WIDEN_AFTER = 3  # windows without a refusal
-AHEAD = 0.1  # seconds that permits may have been given ahead, at the old rate
-SPAN = 3600.0  # seconds of sends that are kept while no period is known
+GAP = 0.1  # of a period without a send begins a new burst
+LATE_MAX = 0.5  # seconds after a window's time that may be waited, where it refuses at that very moment
+LATE_FADES = 0.999  # for each accepted
 
 
 class Mode(StrEnum):
@@ -105,7 +111,7 @@ class Found:
         self._grown_at = now
         self._asked = 0
         self._ask_at = now
-        self._last_no = now
+        self._last_no = -inf
         self._step = 1.0
 
     @property
@@ -129,7 +135,7 @@ class Found:
         self.limit, self.period = limit, period
         self.mode = Mode.WINDOW if algorithm is Algorithm.SLIDING else Mode.RATE
         self.evidence = "an earlier run"
-        self._measured = True
+        self._measured, self._proven, self._windowed = True, limit, self.mode is Mode.WINDOW
         self._began_at = now
         self._level = min(self.rate * BURST, 1.0)
         self._edge, self._base = _Edge(now), _Edge(now)
@@ -152,11 +158,9 @@ class Found:
             case Mode.WINDOW:
                 missing = self._spent.total + cost - max(self.limit, cost)
                 sent = self._spent.sent_when(missing) if missing > EPSILON else -inf
-                return (
-                    max(sent + self.period + GUARD + self._late - now, EPSILON)
-                    if sent > -inf
-                    else max(self._at - now, 0.0)
-                )
+                if sent == -inf:
+                    return max(self._at - now, 0.0)
+                return max(sent + self.period + GUARD + self._late - now, EPSILON)
 
     def take(self, cost: float, at: float) -> None:
         self._advance(at)
@@ -259,13 +263,14 @@ class Found:
             # were it a minute's limit, and full at the beginning; or that of a window which we misjudged
             seconds = self.period if self._windowed else MINUTE + self._edge.at - begin
             guess = (1.0 if self._windowed else FIRST) * limit / seconds
-            self._go_at(max(guess, 1.0 / took), f"refused after {limit:g}, and passed again after {took:.1f} s")
+            self._go_at(
+                max(guess, 1.0 / max(took, ASK)), f"refused after {limit:g}, and passed again after {took:.1f} s"
+            )
             return
         last, self._opening = self._opening, _Edge(sent_at, cost)
         if self._windowed and took <= TOO_LONG * self.period:
-            limit = max(
-                self._spent.since(sent_at - self.period) - cost, limit, 0.0 if self._halved else self.limit * HALF
-            )
+            least = 0.0 if self._halved else self.limit * HALF
+            limit = max(self._spent.since(sent_at - self.period) - cost, limit, least)
             self._halved = True
             self._believe_window(limit, self.period, evidence)
         elif last is None and (period := self._period(begin, sent_at)) is not None:

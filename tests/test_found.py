@@ -1,0 +1,84 @@
+"""A limit at a server that tells nothing: each way to find it, step by step and told the time."""
+
+from math import inf
+
+import pytest
+
+from batchrunner.limits.clock import Algorithm
+from batchrunner.limits.found import Found, Mode
+
+NOW = 1_000_030.0  # ten seconds before a minute of the clock begins: 1,000,020 + 60 = 1,000,080 is the next but one
+
+
+def send(found: Found, at: float, *, count: int = 1) -> None:
+    for _ in range(count):
+        found.take(1.0, at)
+
+
+def test_nothing_is_held_back_before_the_first_refusal() -> None:
+    """As fast as the slots allow."""
+    found = Found(now=NOW)
+    send(found, NOW, count=500)
+    assert found.wait(1.0, NOW, alone=False) == 0.0
+    assert (found.mode, found.limit, found.algorithm) == (Mode.OPEN, inf, Algorithm.UNKNOWN)
+
+
+def test_after_the_first_refusal_one_asks_at_a_time() -> None:
+    """And those that were refused with it tell nothing new."""
+    found = Found(now=NOW)
+    send(found, NOW, count=21)
+    for _ in range(3):
+        found.refused(1.0, NOW, NOW + 0.1, retry_after=None)
+    assert found.mode is Mode.ASKING
+    assert found.wait(1.0, NOW + 0.1, alone=False) == inf
+    assert 0 < found.wait(1.0, NOW + 0.1, alone=True) < 1
+
+
+def test_a_wait_that_the_server_asks_for_is_kept() -> None:
+    """Exactly, and not by our own steps."""
+    found = Found(now=NOW)
+    send(found, NOW)
+    found.refused(1.0, NOW, NOW + 0.1, retry_after=7.0)
+    assert found.wait(1.0, NOW + 0.1, alone=True) == pytest.approx(7.0)
+
+
+def test_what_soon_passes_again_is_a_rate() -> None:
+    """Measured exactly between two refusals: 40 accepted in 4 seconds are ten a second."""
+    found = Found(now=NOW)
+    send(found, NOW, count=101)
+    found.refused(1.0, NOW, NOW + 0.01, retry_after=None)
+    send(found, NOW + 1)
+    found.accepted(1.0, NOW + 1, NOW + 1.1)
+    assert found.mode is Mode.RATE
+    for tick in range(1, 40):
+        send(found, NOW + 1 + tick * 0.075)
+    send(found, NOW + 4)
+    found.refused(1.0, NOW + 4, NOW + 4.01, retry_after=None)
+    assert found.rate == pytest.approx(10, rel=0.02)
+    assert found.wait(1.0, NOW + 4.2, alone=False) > 0
+
+
+def test_what_passes_at_the_end_of_a_window_only_is_a_window() -> None:
+    """Its limit is what was accepted, its length the usual one; our own sends come back when it has forgotten them."""
+    found = Found(now=NOW)
+    send(found, NOW, count=31)
+    found.refused(1.0, NOW, NOW + 0.01, retry_after=10.0)
+    send(found, NOW + 10.05)
+    found.accepted(1.0, NOW + 10.05, NOW + 10.1)
+    assert (found.mode, found.limit, found.period) == (Mode.WINDOW, 30, 10)
+    send(found, NOW + 10.2, count=29)
+    assert found.wait(1.0, NOW + 10.2, alone=False) == pytest.approx(9.9, abs=0.1)
+
+
+@pytest.mark.parametrize("algorithm", [Algorithm.SLIDING, Algorithm.BUCKET])
+def test_a_belief_of_an_earlier_run_bears_a_refusal(algorithm: Algorithm) -> None:
+    """It is corrected, and stays a limit that something passes."""
+    found = Found(now=NOW)
+    found.believe(60.0, 60.0, algorithm, now=NOW)
+    for second in range(30):
+        at = NOW + 10 * second
+        if found.wait(1.0, at, alone=True) == 0.0:
+            send(found, at)
+            found.refused(1.0, at, at + 0.1, retry_after=None)
+    assert 0 < found.limit <= 60
+    assert found.wait(1.0, NOW + 4000, alone=True) == 0.0
