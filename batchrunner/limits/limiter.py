@@ -340,9 +340,11 @@ class Limiter:
         """Whichever told window is exhausted refused; if none is, something hidden did."""
         told = {self._key(window): window for window in failure.quota.windows}
         short = {key for key, window in told.items() if key in self._meters and _is_short(window, permit)}
+        if not told:  # at a limit that was stated, a refusal may just be a moment too early
+            short = {key for key, _ in permit.marks if key[1] == STATED and self._meters[key].is_used_up}
         for key, mark in permit.marks:
             if key in short:
-                self._meters[key].refused(mark, now, told[key])
+                self._meters[key].refused(mark, now, told.get(key))
             elif key in self._meters:
                 self._meters[key].charge(-mark.cost)
         self._block(failure.retry_after, now)

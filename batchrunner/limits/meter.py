@@ -24,7 +24,8 @@ EPSILON = 1e-6  # a deficit below this is none: a wait shorter than the clock's 
 GAIN_DOWN = 1 / 8
 GAIN_UP = 1 / 64
 ROOM = 0.05  # of the limit, left by our own account, where a refusal is no matter of milliseconds
-OTHERS_GAIN = 1 / 32  # of an error, a second: what goes on missing is what others take
+TAKEN_GAIN = 0.5  # the same, of an error that a refusal shows
+OTHERS_GAIN = 1 / 12  # of an error, a second: what goes on missing is what others take
 OTHERS_AHEAD = 0.5  # seconds of what others take may be held back
 OTHERS_MOST = 0.9  # of the rate
 OTHERS_FEW = 0.05  # of the rate; less is most likely noise
@@ -33,6 +34,7 @@ SHUFFLES = 8  # times what may arrive in another order
 CHARGED_RIGHT = 0.15  # off, and it is most likely our snapshots that are
 DOUBTS = 2  # in a row, until a charge is believed to be another
 FACTOR_MAX = 50.0
+LAG_MOST = 0.5  # seconds
 LAG_FADES = 0.99  # a reply
 DEVIATION_GAIN = 1 / 32
 DEVIATIONS = 3.0  # of our account from what replies prove, are held back against shuffled arrivals
@@ -137,6 +139,11 @@ class Meter:
     def remaining(self) -> float:
         """The level at the last event."""
         return self._level
+
+    @property
+    def is_used_up(self) -> bool:
+        """Whether a refusal is a matter of moments: by our own log, hardly anything is left."""
+        return self._spent.total >= (1 - ROOM) * self.limit
 
     @property
     def account(self) -> float:
@@ -264,11 +271,15 @@ class Meter:
         self._deviation = min(self._deviation + mark.cost / DEVIATIONS, self.limit * RESERVE_SHARE)
         self._burnt += mark.cost
         if self.algorithm is Algorithm.SLIDING and self._is_exact:
+            self._lag = min(self._lag + GUARD, LAG_MOST)
             self._others += OTHERS_FEW * self.rate * 0.8  # once is a matter of milliseconds, twice is somebody else
             return
         left = mark.cost - 1
         if window is not None and window.remaining is not None:
             left = min(left, window.remaining)
+        if self.algorithm in STEADY:  # what we thought was there, somebody else had taken
+            taken = max(self._level - left - drift, 0.0)
+            self._others = min(self._others + taken * TAKEN_GAIN, self.rate * OTHERS_MOST)
         self._level = min(self._level, left + drift)
 
     # -- private
