@@ -145,7 +145,7 @@ def test_more_in_flight_than_a_server_works_on_is_of_no_use() -> None:
 @given(
     st.sampled_from(["bucket", "fixed", "sliding"]),
     st.sampled_from(["openai", "zhipu", "none", "retry-after"]),
-    st.integers(2, 120),
+    st.integers(10, 120),
     st.sampled_from([1, 10, 60, 300]),
     st.integers(0, 10**6),
     st.sampled_from([0.0, 0.01]),
