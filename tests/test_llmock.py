@@ -102,7 +102,7 @@ def questions(path: Path, count: int) -> Path:
     [
         (("--rpm", "240"), 280, 0.01),  # 240 at once, then four a second
         # some 107 tokens each, of which it charges 75 for the answer and then reports a handful: that has to be learned
-        (("--tpm", "26000", "--rpm", "5000"), 275, 0.1),
+        (("--tpm", "26000", "--rpm", "5000"), 275, 0.2),
     ],
     ids=["requests", "tokens"],
 )
