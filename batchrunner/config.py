@@ -5,6 +5,7 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 from batchrunner.errors import ConfigError
+from batchrunner.provider import GENERIC, Provider
 
 CONCURRENCY = 64  # requests in flight, where nothing else is known
 TIMEOUT = 600.0  # seconds for one attempt, from the first byte out to the last byte in
@@ -42,6 +43,7 @@ class Endpoint:
     """
 
     base_url: str
+    provider: Provider = GENERIC
     key: Secret | None = field(default=None, repr=False)
     key_source: str = ""
     proxy: str | None = field(default=None, repr=False)

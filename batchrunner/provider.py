@@ -1,141 +1,129 @@
-"""Which endpoint is meant, and with which key: provider files, base URLs, and the places a key may come from.
+"""What is known of a provider: addresses, key variables, error table, quirks, models and prices. Values read from TOML.
 
-A provider is a TOML file in ``providers/``; adding one is adding a file. A key comes from the environment, a file or a
-command, never from a command line, and is bound to the endpoint it was given for.
+A provider is one file in ``providers/``; adding one is adding a file, and a user's own file has the same form
+(``--provider-file``). A field that is not there means "not known": nothing is assumed from it, and a price that is not
+known is never 0.
 """
 
-import stat
-import subprocess
+import re
 import tomllib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable
+from datetime import date
+from decimal import Decimal
+from functools import cache
 from pathlib import Path
-from urllib.parse import urlsplit
+from typing import Literal
 
-from batchrunner.config import LOOPBACK, Endpoint, Secret
+import msgspec
+
 from batchrunner.errors import ConfigError
+from batchrunner.task import FailureClass
 
 FOLDER = Path(__file__).parent / "providers"
-KEY_VARIABLE = "BATCHRUNNER_API_KEY"
-COMMAND_TIMEOUT = 60.0  # seconds
+
+Range = tuple[float, float]  # from, to; both belong to it
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Provider:
-    """What is known of a provider. ``key_variables`` are tried in order."""
+class Price(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Money for a million tokens, in the provider's currency. ``cached``: for prompt tokens read from its cache."""
 
-    name: str
+    input: Decimal
+    output: Decimal = Decimal(0)
+    cached: Decimal | None = None  # None: as ``input``
+
+
+class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a model takes, and costs. ``context`` and ``max_output`` are tokens; a free model has a price of 0."""
+
+    context: int | None = None
+    max_output: int | None = None
+    temperature: Range | None = None
+    top_p: Range | None = None
+    price: Price | None = None
+
+
+class ErrorRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The class of replies for which all that is named here is so. ``message`` is a regular expression to search for.
+
+    ``hint`` is one sentence for the user, where the class's own says too little.
+    """
+
+    kind: FailureClass = msgspec.field(name="class")
+    status: int | None = None
+    code: str | None = None
+    type: str | None = None
+    message: str | None = None
+    hint: str | None = None
+
+
+class Provider(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One provider. ``key_variables`` are tried in order; ``key_format`` is the value of ``key_header``.
+
+    ``base_urls``: its other addresses by name; ``warnings``: a part of a base URL, and what its user should know.
+    ``charges``: what its token limit is charged with when a request arrives (``max_tokens``: prompt and max_tokens;
+    ``estimate``: the prompt alone; ``usage``: what was really used, afterwards). ``stream_usage``: a stream tells its
+    usage only where ``stream_options.include_usage`` asks for it. ``misreports``: classes it also gives to what is one
+    request's fault, so that a second task has to confirm them before the run stops. ``batch_id_least``: characters a
+    ``custom_id`` needs in its own batch API.
+    """
+
     title: str
-    base_url: str
-    key_variables: tuple[str, ...]
+    name: str = ""
+    base_url: str = ""
+    base_urls: dict[str, str] = {}
+    key_variables: tuple[str, ...] = ()
+    key_needed: bool = True
+    key_header: str = "authorization"
+    key_format: str = "Bearer {key}"
+    charges: Literal["max_tokens", "estimate", "usage"] | None = None
+    stream_usage: bool = True
+    misreports: tuple[FailureClass, ...] = ()
+    batch_id_least: int | None = None
+    console: str | None = None
+    currency: str | None = None
+    prices_checked: date | None = None
+    warnings: dict[str, str] = {}
+    errors: tuple[ErrorRule, ...] = ()
+    models: dict[str, Model] = {}
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KeySource:
-    """Where the user says the key is; at most one of them."""
-
-    variable: str | None = None
-    file: Path | None = None
-    command: str | None = None
-
-    def __post_init__(self) -> None:
-        if sum(given is not None for given in (self.variable, self.file, self.command)) > 1:
-            raise ConfigError("--key-env, --key-file and --key-cmd all say where the key is; keep one of them")
+    def model(self, name: str) -> Model | None:
+        """The model of this name, or of its dated versions (``gpt-4o-2024-08-06`` is a ``gpt-4o``); None: not known."""
+        found = self.models.get(name)
+        return found or self.models.get(re.sub(r"[-@](\d{4}-?\d{2}-?\d{2}|\d{4}|latest)$", "", name))
 
 
 def provider_names() -> tuple[str, ...]:
     return tuple(sorted(path.stem for path in FOLDER.glob("*.toml")))
 
 
+@cache
 def load_provider(name: str) -> Provider:
     """Raises ConfigError for a name that is not known."""
     if name not in provider_names():
         known = ", ".join(provider_names())
         raise ConfigError(f"provider {name!r} is not known; there are {known}. Any other: --base-url https://host/v1")
-    data = tomllib.loads((FOLDER / f"{name}.toml").read_text(encoding="utf-8"))
-    variables = tuple(data["key_variables"])
-    return Provider(name=name, title=data["title"], base_url=data["base_url"], key_variables=variables)
+    return read_provider(FOLDER / f"{name}.toml")
 
 
-def resolve_endpoint(
-    *,
-    provider: str | None,
-    base_url: str | None,
-    source: KeySource,
-    environ: Mapping[str, str],
-    proxy: str | None = None,
-    ca_file: str | None = None,
-) -> Endpoint:
-    """The endpoint with its key. Raises ConfigError where either is missing, saying what was tried."""
-    known = None if provider is None else load_provider(provider)
-    url = base_url or (known and known.base_url)
-    if not url:
-        raise ConfigError(
-            "no provider: nothing says where to send the requests. Name one (-p zhipu, -p zai, -p openai), "
-            "give any OpenAI-compatible endpoint (--base-url https://host/v1), or set one in batchrunner.toml "
-            '(provider = "zhipu"). To rehearse without a key: batchrunner simulator'
-        )
-    Endpoint(base_url=url)  # a URL that makes no sense is told before a key is missed
-    variables = (KEY_VARIABLE, *(known.key_variables if known else ()))
-    key, came_from = find_key(source, variables, environ)
-    if key is None and urlsplit(url).scheme == "https" and urlsplit(url).hostname not in LOOPBACK:
-        raise ConfigError(
-            f"no key for {url}: tried {', '.join(variables)}. Set one of them (here or in a file .env), or say where "
-            "it is: --key-env NAME, --key-file FILE or --key-cmd COMMAND"
-        )
-    return Endpoint(base_url=url, key=key, key_source=came_from, proxy=proxy, ca_file=ca_file)
-
-
-def find_key(source: KeySource, variables: tuple[str, ...], environ: Mapping[str, str]) -> tuple[Secret | None, str]:
-    """The key, and in words where it came from; None where nothing holds one. Raises ConfigError."""
-    if source.file is not None:
-        return _secret(_read_key(source.file), f"--key-file {source.file}"), f"file {source.file}"
-    if source.command is not None:
-        return _secret(_ask(source.command), "--key-cmd"), "--key-cmd"
-    if source.variable is not None:
-        if not environ.get(source.variable):
-            raise ConfigError(f"--key-env {source.variable}: the variable is not set")
-        return _secret(environ[source.variable], source.variable), source.variable
-    for name in variables:
-        if environ.get(name):
-            return _secret(environ[name], name), name
-    return None, "no key"
-
-
-def _secret(value: str, came_from: str) -> Secret:
+def read_provider(path: Path) -> Provider:
+    """A provider's file. Raises ConfigError that says what is wrong in it, and where."""
     try:
-        return Secret(value)
-    except ConfigError as error:
-        raise ConfigError(f"{came_from}: {error}") from None
+        data = tomllib.loads(path.read_text(encoding="utf-8"), parse_float=Decimal)
+        provider = msgspec.convert({"name": path.stem, **data}, Provider)
+    except OSError as error:
+        raise ConfigError(f"{path}: can't be read ({error.strerror})") from None
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
+        raise ConfigError(f"{path}: {error}") from None
+    for pattern in _patterns(provider.errors):
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise ConfigError(f"{path}: message = {pattern!r} is no regular expression ({error})") from None
+    return provider
 
 
-def _read_key(path: Path) -> str:
-    try:
-        mode = path.stat().st_mode
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is no text"
-        raise ConfigError(f"--key-file {path}: can't be read ({reason})") from None
-    if stat.S_IMODE(mode) & 0o077:
-        raise ConfigError(f"--key-file {path}: others can read it; run: chmod 600 {path}")
-    return text
+def _patterns(rules: Iterable[ErrorRule]) -> Iterable[str]:
+    return (rule.message for rule in rules if rule.message is not None)
 
 
-def _ask(command: str) -> str:
-    """The first line a command prints, such as ``pass show glm``. What it says on standard error is for the user."""
-    try:
-        done = subprocess.run(  # noqa: S602  (the user's own command, from the user's own command line)
-            command,
-            shell=True,
-            stdin=subprocess.DEVNULL,  # ours may be the job file
-            stdout=subprocess.PIPE,
-            timeout=COMMAND_TIMEOUT,
-            check=True,
-        )
-        return done.stdout.partition(b"\n")[0].decode()
-    except subprocess.CalledProcessError as error:
-        raise ConfigError(f"--key-cmd: the command failed with exit code {error.returncode}") from None
-    except subprocess.TimeoutExpired:
-        raise ConfigError(f"--key-cmd: the command gave no key in {COMMAND_TIMEOUT:g} seconds") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"--key-cmd: the command did not give a key ({type(error).__name__})") from None
+GENERIC = Provider(name="generic", title="any OpenAI-compatible endpoint", key_needed=False)

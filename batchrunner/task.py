@@ -54,6 +54,8 @@ class Lease:
 
     ``attempt`` counts the sends of this task from 1; ``failures`` those of them that used up a try.
     ``cost`` is the tokens reserved for it. ``permit`` is the limiter's own note, handed back with the report.
+    ``lane`` names where it goes: the endpoint, with which key. ``model`` is the one to send instead of the line's own,
+    None = as the line says. ``reserved``: money, the most it can cost, in billionths; None = no price is known.
     """
 
     attempt_id: int
@@ -66,6 +68,9 @@ class Lease:
     cost: float
     send_at: float
     permit: Any = field(repr=False)
+    lane: str = ""
+    model: str | None = None
+    reserved: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,7 +124,10 @@ class FailureClass(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Success:
-    """An answer, whole. ``body`` is as received; ``simulated`` marks the built-in simulator's answers."""
+    """An answer, whole. ``body`` is as received, or what a stream was put together to.
+
+    ``simulated`` marks the built-in simulator's answers; ``first_token_at``: clock seconds, of a stream.
+    """
 
     status: int
     body: bytes
@@ -128,6 +136,7 @@ class Success:
     request_id: str | None = None
     quota: Quota = NO_QUOTA
     simulated: bool = False
+    first_token_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

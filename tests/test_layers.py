@@ -11,9 +11,11 @@ import batchrunner
 ROOT = Path(batchrunner.__file__).parent
 FLOORS = [
     {"errors", "exits", "quota", "clock", "pacer", "answer"},
-    {"config", "task"},
-    {"record", "retry", "provider"},
-    {"api", "db", "jobfile", "learned", "limits", "report", "simulator"},
+    {"task"},
+    {"provider"},
+    {"config"},
+    {"record", "retry"},
+    {"api", "credentials", "db", "jobfile", "learned", "limits", "report", "simulator"},
     {"coordinator", "loader"},
     {"worker"},
     {"runner"},
@@ -31,7 +33,7 @@ DOORS = {
     "httpx": {"api/client.py"},
     "httpx_aiohttp": {"api/client.py"},
     "jinja2": {"jobfile/template.py"},
-    "msgspec": {"api/reply.py", "jobfile/", "simulator/"},
+    "msgspec": {"api/reply.py", "jobfile/", "provider.py", "simulator/"},
     "rich": {"report/terminal.py"},
     "rich_click": {"cli/"},
     "sqlalchemy": {"db/"},

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from batchrunner.config import Endpoint
+from batchrunner.credentials import KeySource, find_key, resolve_endpoint
 from batchrunner.errors import ConfigError
-from batchrunner.provider import KeySource, find_key, load_provider, provider_names, resolve_endpoint
+from batchrunner.provider import load_provider, provider_names
 
 KEY = "sk-canary-4711"
 

@@ -280,7 +280,7 @@ def test_other_jobs_tasks_are_not_ours(queue: Queue) -> None:
         (store._DUE, (1, 9, NOW, 9)),
         (store._NEXT_DUE, (1, 0.0, 9)),
         (store._MOVE, ("pending", 0, 0, None, None, 1)),
-        (store._CLOSE, (*("success", 1.0, 1.0), *(None,) * 9, 0, 1)),
+        (store._CLOSE, (*("success", 1.0, 1.0), *(None,) * 9, 0, None, None, 1)),
         ("SELECT id FROM attempt WHERE outcome IS NULL", ()),
     ],
 )

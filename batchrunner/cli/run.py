@@ -136,7 +136,7 @@ def run_options(
 
 def endpoint_of(given: Mapping[str, Any], environ: Mapping[str, str]) -> "Endpoint":
     """The endpoint with its key. Raises ConfigError."""
-    from batchrunner.provider import KeySource, resolve_endpoint
+    from batchrunner.credentials import KeySource, resolve_endpoint
 
     file = given["key_file"]
     source = KeySource(variable=given["key_env"], file=None if file is None else Path(file), command=given["key_cmd"])

@@ -32,7 +32,7 @@ _RUNS = """
 """
 _SAMPLE = """
     SELECT at, succeeded, failed, pending, in_flight, slots, sent_1m, tokens_1m, refused_1m, rpm_limit, tpm_limit,
-           p50, p95, limiting
+           p50, p95, limiting, spent
     FROM sample WHERE run_id = ?
 """
 _BELIEFS = "SELECT endpoint, key_label, model, value, updated_at FROM belief ORDER BY updated_at DESC"

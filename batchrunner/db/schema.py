@@ -22,8 +22,8 @@ from sqlalchemy import (
 from sqlalchemy.types import UserDefinedType
 
 APPLICATION_ID = 0x42524E52  # "BRNR"
-VERSION = 2  # user_version; grows with each migration
-HEAD = "0002"  # the migration that VERSION stands for
+VERSION = 3  # user_version; grows with each migration
+HEAD = "0003"  # the migration that VERSION stands for
 
 
 class Any(UserDefinedType[str | bytes]):
@@ -133,6 +133,11 @@ attempt = _table(
     _integer("cached_tokens"),
     _integer("reasoning_tokens"),
     _integer("possibly_charged", 0),
+    Column("lane", TEXT),  # endpoint, key and model it went to, by name
+    Column("model", TEXT),  # as sent, where the lane has another name for it
+    Column("first_token_at", REAL),  # of a stream
+    _integer("reserved"),  # money, the most it could cost; billionths of the run's currency, like ``spent``
+    _integer("spent"),  # NULL: no price is known
     UniqueConstraint("task_id", "number"),
     CheckConstraint("(outcome IS NULL) = (finished_at IS NULL)"),
     CheckConstraint("(outcome IS 'failure') = (error_class IS NOT NULL)"),
@@ -192,6 +197,7 @@ run = _table(
     Column("settings", TEXT, nullable=False),
     Column("exit_code", INTEGER),
     Column("reason", TEXT),
+    Column("currency", TEXT),
     CheckConstraint("(ended_at IS NULL) = (exit_code IS NULL)"),
 )
 
@@ -212,6 +218,7 @@ sample = _table(  # a row a second while something changes, for screens and repo
     Column("p50", REAL),
     Column("p95", REAL),
     Column("limiting", TEXT, nullable=False),
+    _integer("spent"),
     UniqueConstraint("run_id", "at"),
 )
 
@@ -254,7 +261,9 @@ VIEWS = {
         SELECT task.id, job.name AS job, task.position, task.custom_id, task.state, task.error_class,
                {_ANSWER} AS answer, result.finish_reason, task.attempts, attempt.prompt_tokens,
                attempt.completion_tokens, attempt.cached_tokens, attempt.reasoning_tokens,
-               attempt.finished_at - attempt.sent_at AS latency_s, request.model, attempt.request_id,
+               attempt.finished_at - attempt.sent_at AS latency_s,
+               attempt.first_token_at - attempt.sent_at AS first_token_s, attempt.spent / 1e9 AS spent, attempt.lane,
+               coalesce(attempt.model, request.model) AS model, attempt.request_id,
                result.simulated, datetime(result.received_at, 'unixepoch') AS at,
                request.row AS "row", request.body AS request, result.body AS response
         FROM task JOIN job ON job.id = task.job_id JOIN request ON request.task_id = task.id
@@ -273,15 +282,17 @@ VIEWS = {
     "attempts": """
         SELECT attempt.id, task.custom_id, attempt.run_id AS run, attempt.number, attempt.outcome,
                datetime(attempt.leased_at, 'unixepoch') AS leased_at, datetime(attempt.sent_at, 'unixepoch') AS sent_at,
-               attempt.finished_at - attempt.sent_at AS latency_s, attempt.status, attempt.error_class,
+               attempt.finished_at - attempt.sent_at AS latency_s,
+               attempt.first_token_at - attempt.sent_at AS first_token_s, attempt.status, attempt.error_class,
                attempt.error_code, attempt.message, attempt.cost, attempt.prompt_tokens, attempt.completion_tokens,
-               attempt.cached_tokens, attempt.reasoning_tokens, attempt.possibly_charged, attempt.request_id
+               attempt.cached_tokens, attempt.reasoning_tokens, attempt.possibly_charged, attempt.request_id,
+               attempt.lane, attempt.model, attempt.reserved / 1e9 AS reserved, attempt.spent / 1e9 AS spent
         FROM attempt JOIN task ON task.id = attempt.task_id
     """,
     "runs": """
         SELECT run.id, job.name AS job, datetime(run.started_at, 'unixepoch') AS started_at,
                datetime(run.ended_at, 'unixepoch') AS ended_at, run.exit_code, run.reason, run.endpoint,
-               run.pid, run.host, run.version, run.settings
+               run.pid, run.host, run.version, run.settings, run.currency
         FROM run JOIN job ON job.id = run.job_id
     """,
     "samples": "SELECT datetime(sample.at, 'unixepoch') AS time, sample.* FROM sample",

@@ -32,22 +32,30 @@ class Candidate:
     body: str
     attempts: int
     failures: int
+    model: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Opening:
-    """A lease about to be taken: its attempt row is written before the request leaves."""
+    """A lease about to be taken: its attempt row is written before the request leaves.
+
+    ``cost`` is tokens; ``reserved`` is money, the most it could cost, in billionths of the run's currency, None =
+    not known. ``model`` is as sent, None = as the line says.
+    """
 
     attempt_id: int
     task_id: int
     number: int
     leased_at: float
     cost: float
+    lane: str | None = None
+    model: str | None = None
+    reserved: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Closing:
-    """The end of an attempt, and where its task goes from there."""
+    """The end of an attempt, and where its task goes from there. ``spent``: money, in billionths, None = not known."""
 
     attempt_id: int
     task_id: int
@@ -67,6 +75,8 @@ class Closing:
     finish_reason: str | None = None
     simulated: bool = False
     body: bytes | None = None
+    first_token_at: float | None = None
+    spent: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +97,7 @@ class Sample:
     p50: float | None
     p95: float | None
     limiting: str
+    spent: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,7 +111,7 @@ class Sent:
 
 NO_LAST = 2**62  # a position beyond every file's end
 _CANDIDATE = """
-    SELECT task.id, custom_id, endpoint, body, attempts, failures FROM task JOIN request ON task_id = task.id
+    SELECT task.id, custom_id, endpoint, body, attempts, failures, model FROM task JOIN request ON task_id = task.id
     WHERE job_id = ? AND state = 'pending' AND position <= ?
 """
 _FRESH = f"{_CANDIDATE} AND available_at = 0 AND task.id > ? ORDER BY task.id LIMIT ?"
@@ -108,12 +119,15 @@ _DUE = f"{_CANDIDATE} AND available_at > 0 AND available_at <= ? ORDER BY availa
 _NEXT_DUE = """
     SELECT min(available_at) FROM task WHERE job_id = ? AND state = 'pending' AND available_at > ? AND position <= ?
 """
-_OPEN = "INSERT INTO attempt (id, task_id, run_id, number, leased_at, cost) VALUES (?, ?, ?, ?, ?, ?)"
+_OPEN = """
+    INSERT INTO attempt (id, task_id, run_id, number, leased_at, cost, lane, model, reserved)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+"""
 _LEASE = "UPDATE task SET state = 'running', run_id = ?, attempts = ? WHERE id = ? AND state = 'pending'"
 _CLOSE = """
     UPDATE attempt SET outcome = ?, sent_at = ?, finished_at = ?, status = ?, error_class = ?, error_code = ?,
         message = ?, request_id = ?, prompt_tokens = ?, completion_tokens = ?, cached_tokens = ?, reasoning_tokens = ?,
-        possibly_charged = ?
+        possibly_charged = ?, first_token_at = ?, spent = ?
     WHERE id = ? AND outcome IS NULL
 """
 _MOVE = """
@@ -132,7 +146,7 @@ _LATE = """
 _REPLY = "INSERT INTO reply (attempt_id, body) VALUES (?, ?)"
 _TALLY = "UPDATE tally SET count = count + ? WHERE job_id = ? AND state = ?"
 _EVENT = "INSERT INTO event (run_id, at, what, old, new, evidence) VALUES (?, ?, ?, ?, ?, ?)"
-_SAMPLE = "INSERT OR REPLACE INTO sample VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_SAMPLE = "INSERT OR REPLACE INTO sample VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
 
 class Store:
@@ -343,7 +357,10 @@ class Store:
             return connection.exec_driver_sql(query, parameters).all()
 
     def _open(self, connection: Connection, run_id: int, openings: Sequence[Opening], moves: Counter[str]) -> None:
-        rows = [(o.attempt_id, o.task_id, run_id, o.number, o.leased_at, o.cost) for o in openings]
+        rows = [
+            (o.attempt_id, o.task_id, run_id, o.number, o.leased_at, o.cost, o.lane, o.model, o.reserved)
+            for o in openings
+        ]
         connection.exec_driver_sql(_OPEN, rows)
         moved = connection.exec_driver_sql(_LEASE, [(run_id, o.number, o.task_id) for o in openings]).rowcount
         if moved != len(openings):
@@ -410,6 +427,8 @@ def _attempt_row(closing: Closing) -> tuple[object, ...]:
         closing.request_id,
         *tokens,
         closing.possibly_charged,
+        closing.first_token_at,
+        closing.spent,
         closing.attempt_id,
     )
 
