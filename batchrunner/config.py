@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 from batchrunner.errors import ConfigError
 from batchrunner.provider import GENERIC, Provider
 
-CONCURRENCY = 64  # requests in flight, where nothing else is known
+CONCURRENCY = 512  # requests in flight, where nothing else is known; the way there is felt out
 TIMEOUT = 600.0  # seconds for one attempt, from the first byte out to the last byte in
 ATTEMPTS = 3  # tries that a server error, a timeout or a broken connection uses up
 GRACE = 60.0  # seconds a drain waits for what is in flight

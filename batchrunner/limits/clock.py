@@ -251,7 +251,7 @@ class Clock:
             return Reading.NEXT
         if early or not ours:
             return Reading.OLD
-        if not self._plain:
+        if not self._plain and not told.coarse:
             self._usual = next((p for p in PERIODS if p + 2 * GUARD < told.reset <= LONGER * p), None)
         self._ends = (earliest, latest)
         self.probing = False
@@ -270,15 +270,20 @@ class Clock:
 
     def _slide(self) -> None:
         """No fresh window began where the last seemed to end: what ended there was our first send's memory."""
-        seen = max(self._ended_at - self._first_sent, self._longest)
+        seen = max(self._ended_at - self._first_sent, self._least_period)
         near = [period for period in PERIODS if abs(period - seen) <= self._slack + 0.03 * period]
         self.period = near[0] if near else max(seen, FINE)
         self.algorithm = Algorithm.SLIDING
         self._ends, self.probing, self._timed = None, False, True
 
+    @property
+    def _least_period(self) -> float:
+        """No window is shorter than the longest reset told, but at a server that adds a second to it."""
+        return self._longest if self._usual is None else min(self._longest, self._usual)
+
     def _learn_period(self, seen: float) -> None:
         """A window's length from two ends; after a quiet time there may be several windows between them."""
-        seen = max(seen, self._longest)
+        seen = max(seen, self._least_period)
         near = [period for period in PERIODS if abs(period - seen) <= self._slack + 0.1 * period]
         length = near[0] if near else seen
         if not self._timed or length < self.period:

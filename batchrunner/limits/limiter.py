@@ -312,6 +312,8 @@ class Limiter:
         self.slots.succeeded(now)
         for dimension, found in self._found.items():
             found.accepted(_share(dimension, permit.cost), sent_at, now)
+            if found.is_known:
+                self.slots.lift()
 
     def _failed(self, permit: Permit, failure: Failure, sent_at: float, now: float) -> None:
         if not failure.sent:

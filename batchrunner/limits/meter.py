@@ -41,9 +41,18 @@ DEVIATIONS = 3.0  # of our account from what replies prove, are held back agains
 RESERVE_SHARE = 0.01  # of the limit, at most, is held back against shuffled arrivals
 JITTER = 0.25  # seconds by which one send may overtake another on its way
 SHUFFLED = 0.2  # of what was sent in that time usually does
+BURST = 0.05  # seconds of sends that arrive in any order
 SHUFFLE = 0.02  # seconds of a bucket's sends that are held back at the least
 PROBE = 1.0  # seconds to the first try, where nothing is left and nothing says when more will be; then ever longer
 PROBE_GROWTH = 1.6
+
+
+@dataclass(slots=True)
+class _Burst:
+    """Sends of one moment, which may arrive in any order; ``reckoned`` counts on until the last of them."""
+
+    since: float
+    reckoned: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +72,7 @@ class Mark:
     reckoned: float = 0.0
     back: float = 0.0
     at: float | None = None
+    burst: _Burst | None = None
 
 
 class Meter:
@@ -100,6 +110,7 @@ class Meter:
         self._reckoned = self._back = 0.0  # cost of all sends, and all that came back
         self._doubts = 0
         self._lag = 0.0  # seconds that sends leave later than they may
+        self._burst = _Burst(-inf)
         self._burnt = 0.0  # cost of refused requests, of late
         self._others = 0.0  # permits a second that other clients seem to take
 
@@ -181,6 +192,9 @@ class Meter:
         """Charge a send that leaves at *at* (which may lie a little ahead)."""
         self._advance(at)
         self._reckoned += cost
+        if at > self._burst.since + BURST:
+            self._burst = _Burst(at)
+        self._burst.reckoned = self._reckoned
         cost *= self.factor
         while len(self._history) > 1 and self._history[1][0] <= at - JITTER:
             self._history.popleft()
@@ -195,7 +209,8 @@ class Meter:
         if self.dimension is not Dimension.REQUESTS:  # some servers charge tokens when the answer is there, not before
             before = max(before, self._account + self._outstanding)
         self._outstanding += cost
-        return Mark(self._account, before, self.clock.epoch, cost, alone, shuffled, self._reckoned, self._back, at)
+        reckoned, epoch = self._reckoned, self.clock.epoch
+        return Mark(self._account, before, epoch, cost, alone, shuffled, reckoned, self._back, at, self._burst)
 
     def release(self, mark: Mark) -> None:
         """A send has ended, however it did: nothing more will be charged for it."""
@@ -332,17 +347,19 @@ class Meter:
     def _project(self, remaining: float, mark: Mark) -> None:
         then = remaining + self._account - mark.account  # were the header written as the request was sent
         low = min(remaining + self._account - mark.before, remaining)
-        high = min(then + mark.shuffled, max(self.limit, remaining))
+        overtaken = mark.shuffled + (0.0 if mark.burst is None else mark.burst.reckoned - mark.reckoned) * self.factor
+        high = min(then + overtaken, max(self.limit, remaining))
         if self.algorithm is Algorithm.SLIDING:
             high = min(high, self.limit - self._spent.total)
             low = min(low, high)
-        if not self._anchored or (mark.alone and self._outstanding <= EPSILON):
+        nothing_else = mark.alone and mark.reckoned == self._reckoned  # was on its way with it, or left since
+        if not self._anchored or nothing_else:
             self._level, self._least, self._anchored = low, remaining, True  # the first word, or under a new verdict
             return
         if self._outstanding <= EPSILON:  # all that we sent is in what replies told: no interval is left
             self._level = min(max(self._level, self._least), self._least + 1.0)
             return
-        missing = self._level - 1.0 - then - mark.shuffled  # remaining is told in whole permits
+        missing = self._level - 1.0 - then - overtaken  # remaining is told in whole permits
         self._others = min(max(self._others + missing * OTHERS_GAIN, 0.0), self.rate * OTHERS_MOST)
         if self._level > high:
             self._correct(high - self._level, GAIN_UP if self._is_exact else GAIN_DOWN)
