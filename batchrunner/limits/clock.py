@@ -125,6 +125,12 @@ class Clock:
         end = self.ends_at if self.ends_at is not None else self._ended_at + self.period
         return end + GUARD - now if end + GUARD > now + TICK else None
 
+    def unseen(self, now: float) -> float:
+        """Seconds for which a window that has just begun, and that no reply told of, should not be used up."""
+        if self.algorithm is not Algorithm.WINDOW or self._ends is not None:
+            return 0.0
+        return max(self._ended_at + self.period / 2 - now, 0.0)
+
     def doubt(self, now: float) -> None:
         """A refusal where there should have been room: of a fresh window or, by our own log, of a sliding one.
 

@@ -177,6 +177,9 @@ class Meter:
         level = max(self._level, self._least) if alone and self.replies else self._level
         missing = min(cost, self.limit - reserve) + reserve - level
         if missing <= EPSILON:
+            unseen = 0.0 if alone else self.clock.unseen(now)
+            if unseen and missing + self.limit / 2 > EPSILON:
+                return unseen  # the limit may have changed: the other half goes when a reply tells
             return max(self._at - now, 0.0)  # what is there by the last permit's time may not be there before
         if (until_end := self.clock.wait(now)) is not None:
             return until_end
