@@ -67,7 +67,8 @@ class Clock:
         self.period = period
         self.algorithm = algorithm
         self.epoch = 0
-        self.probing = False  # a presumed window has just rolled over for the first time: one request goes ahead
+        self.probing = False  # one request goes ahead: into a window that is only presumed, or is not ours alone
+        self.shared = False  # others use it too
         self._ends: tuple[float, float] | None = None  # the earliest and the latest that the window can end
         self._ended_at = -inf  # the end of the window before
         self._first_sent = inf  # of the window before
@@ -115,7 +116,7 @@ class Clock:
         if self.algorithm is not Algorithm.WINDOW or ends_at is None or now + TICK < ends_at + GUARD:
             return False
         self._turn(ends_at)  # when the new one ends, its first reply will tell
-        self.probing = not self._trusted
+        self.probing = self.shared or not self._trusted
         return True
 
     def wait(self, now: float) -> float | None:

@@ -29,6 +29,8 @@ from batchrunner.task import Abandoned, Failure, FailureClass, Outcome, Released
 HORIZON = 0.1  # seconds ahead that a permit may be given, so that one exchange serves many sends
 MINUTE = 60.0
 CONFIRMED = 0.95  # of a stated limit, told by the server, is the same limit
+SCOUT_MOST = 10.0  # seconds that the others wait for its reply
+LONG = 1.0  # seconds of a wait that the server named, after which one request goes ahead of the others
 SOON = 2.0  # seconds; a refusal to be repeated by then, with plenty remaining, is of too many at once
 TOLD_START = 32  # in flight at once, where the first reply told of a window
 OUTAGE = frozenset({FailureClass.SERVER_ERROR, FailureClass.TIMEOUT, FailureClass.NETWORK, FailureClass.UNREACHABLE})
@@ -74,6 +76,8 @@ class Limiter:
         self._found = {dimension: Found(now=now) for dimension in FINDABLE}
         self._alone = True  # one request at a time, before the first reply
         self._blocked_until = now
+        self._blocked_for = 0.0
+        self._scout: Permit | None = None  # the one that went ahead
         self._limiting = "start"
         self._waiting_until = now
         self._sent, self._tokens, self._refused = Gauge(), Gauge(), Gauge()
@@ -100,7 +104,10 @@ class Limiter:
             found.take(_share(dimension, cost), send_at)
         self._sent.add(1, send_at)
         self._tokens.add(cost, send_at)
-        return Permit(cost=cost, send_at=send_at, generation=self.slots.take(), marks=marks)
+        permit = Permit(cost=cost, send_at=send_at, generation=self.slots.take(), marks=marks)
+        if self._blocked_for > LONG:
+            self._scout, self._blocked_for = permit, 0.0
+        return permit
 
     def wait(self, cost: float, now: float) -> float:
         """Seconds until asking for *cost* again makes sense; infinite if only a reply can change anything."""
@@ -122,6 +129,8 @@ class Limiter:
 
     def settle(self, permit: Permit, outcome: Outcome, *, sent_at: float, received_at: float) -> None:
         """Take in what a send came to."""
+        if permit is self._scout:
+            self._scout = None
         for key, mark in permit.marks:
             if key in self._meters:
                 self._meters[key].release(mark)
@@ -236,6 +245,8 @@ class Limiter:
         if not alone and (self._alone or self.breaker.is_open or any(m.undecided for m in self._meters.values())):
             return float("inf"), "probe"
         waits = [(self._blocked_until - now, "refused"), (self.breaker.wait(now), "server")]
+        if self._scout is not None and not alone:
+            waits.append((self._scout.send_at + SCOUT_MOST - now, "refused"))
         for (dimension, kind), meter in self._meters.items():
             if kind != STATED or dimension not in self._confirmed:
                 waits.append((meter.wait(_share(dimension, cost), now, alone=alone), _NAMES.get(dimension, dimension)))
@@ -366,8 +377,8 @@ class Limiter:
         self._found[hidden].refused(_share(hidden, permit.cost), sent_at, now, retry_after=failure.retry_after)
 
     def _block(self, seconds: float | None, now: float) -> None:
-        if seconds is not None:
-            self._blocked_until = max(self._blocked_until, now + seconds)
+        if seconds is not None and now + seconds > self._blocked_until:
+            self._blocked_until, self._blocked_for = now + seconds, max(seconds, self._blocked_for)
 
     def _count_refusal(self, now: float) -> None:
         self.refusals += 1

@@ -111,6 +111,7 @@ class Meter:
         self._doubts = 0
         self._lag = 0.0  # seconds that sends leave later than they may
         self._burst = _Burst(-inf)
+        self._own = 0.0  # cost of our sends in this window
         self._burnt = 0.0  # cost of refused requests, of late
         self._others = 0.0  # permits a second that other clients seem to take
 
@@ -201,6 +202,7 @@ class Meter:
         cost *= self.factor
         while len(self._history) > 1 and self._history[1][0] <= at - JITTER:
             self._history.popleft()
+        self._own += cost
         self._level -= cost
         self._account -= cost
         self._history.append((at, self._account))
@@ -283,18 +285,22 @@ class Meter:
             self.clock.doubt(now)
         if self.algorithm is Algorithm.WINDOW and mark.epoch == self.clock.epoch and self._level > self.limit / 2:
             self.clock.doubt(now)
+        if mark.epoch == self.clock.epoch and self.limit - self._own > ROOM * self.limit:
+            self.clock.shared = True
+        self._own -= mark.cost
         self.charge(-mark.cost)
         self._expect(window, now)
         drift = max(self._account - mark.account, 0.0)
         self._deviation = min(self._deviation + mark.cost / DEVIATIONS, self.limit * RESERVE_SHARE)
         self._burnt += mark.cost
+        left = mark.cost - 1
+        if window is not None and window.remaining is not None:
+            left = min(left, window.remaining)
+        self._least = min(self._least, left)
         if self.algorithm is Algorithm.SLIDING and self._is_exact:
             self._lag = min(self._lag + GUARD, LAG_MOST)
             self._others += OTHERS_FEW * self.rate * 0.8  # once is a matter of milliseconds, twice is somebody else
             return
-        left = mark.cost - 1
-        if window is not None and window.remaining is not None:
-            left = min(left, window.remaining)
         if self.algorithm in STEADY:  # what we thought was there, somebody else had taken
             taken = max(self._level - left - drift, 0.0)
             self._others = min(self._others + taken * TAKEN_GAIN, self.rate * OTHERS_MOST)
@@ -322,6 +328,7 @@ class Meter:
         self._level = min(self._level + back, self.limit)
         if self.clock.roll(now):
             self._level = self._least = self.limit
+            self._own = 0.0
         elif self.algorithm is Algorithm.SLIDING and self._is_exact and self._outstanding <= EPSILON:
             self._level = self.limit - self._spent.total  # our own log says it all
         self._deviation *= 0.5 ** (passed / self.period)
@@ -356,6 +363,8 @@ class Meter:
             high = min(high, self.limit - self._spent.total)
             low = min(low, high)
         nothing_else = mark.alone and mark.reckoned == self._reckoned  # was on its way with it, or left since
+        if nothing_else:
+            self.clock.shared = self.limit - remaining - self._own > ROOM * self.limit
         if not self._anchored or nothing_else:
             self._level, self._least, self._anchored = low, remaining, True  # the first word, or under a new verdict
             return
