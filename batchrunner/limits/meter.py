@@ -24,6 +24,7 @@ EPSILON = 1e-6  # a deficit below this is none: a wait shorter than the clock's 
 GAIN_DOWN = 1 / 8
 GAIN_UP = 1 / 64
 ROOM = 0.05  # of the limit, left by our own account, where a refusal is no matter of milliseconds
+BETWEEN = 0.5  # seconds from one refusal to another, for what happened between them to mean anything
 TAKEN_GAIN = 0.5  # the same, of an error that a refusal shows
 OTHERS_GAIN = 1 / 12  # of an error, a second: what goes on missing is what others take
 OTHERS_AHEAD = 0.5  # seconds of what others take may be held back
@@ -36,6 +37,7 @@ DOUBTS = 2  # in a row, until a charge is believed to be another
 FACTOR_MAX = 50.0
 LAG_MOST = 0.5  # seconds
 LAG_FADES = 0.99  # a reply
+TRIP_GAIN = 1 / 8
 DEVIATION_GAIN = 1 / 32
 DEVIATIONS = 3.0  # of our account from what replies prove, are held back against shuffled arrivals
 RESERVE_SHARE = 0.01  # of the limit, at most, is held back against shuffled arrivals
@@ -111,9 +113,11 @@ class Meter:
         self._doubts = 0
         self._lag = 0.0  # seconds that sends leave later than they may
         self._burst = _Burst(-inf)
+        self._empty = (-inf, 0.0)  # when it was last seen empty, and what we had sent by then
         self._own = 0.0  # cost of our sends in this window
         self._burnt = 0.0  # cost of refused requests, of late
         self._others = 0.0  # permits a second that other clients seem to take
+        self._trip = 0.0  # seconds from a send to what its reply tells
 
     @property
     def period(self) -> float:
@@ -139,8 +143,9 @@ class Meter:
         if self._is_exact:
             return min(self._burnt, max(self.limit * RESERVE_SHARE, 1.0))
         shuffled = max(1.0, self.rate * SHUFFLE)
+        theirs = DEVIATIONS * (self._others * self._trip) ** 0.5  # may have come more often than usual meanwhile
         most = max(self.limit * RESERVE_SHARE, 1.0, self._others * OTHERS_AHEAD)
-        return min(max(DEVIATIONS * self._deviation, shuffled), most)
+        return max(min(max(DEVIATIONS * self._deviation, shuffled), most), min(theirs, self.limit / 4))
 
     @property
     def _is_exact(self) -> bool:
@@ -246,6 +251,7 @@ class Meter:
         self.clock.sent(sent_at)
         if mark.at is not None:
             self._lag = max(sent_at - mark.at, self._lag * LAG_FADES)
+        self._trip += ((received_at - sent_at) - self._trip) * TRIP_GAIN
         self.replies += 1
         if window.limit is not None and window.limit > 0:
             self._set_limit(window.limit)
@@ -301,12 +307,22 @@ class Meter:
             self._lag = min(self._lag + GUARD, LAG_MOST)
             self._others += OTHERS_FEW * self.rate * 0.8  # once is a matter of milliseconds, twice is somebody else
             return
-        if self.algorithm in STEADY:  # what we thought was there, somebody else had taken
-            taken = max(self._level - left - drift, 0.0)
-            self._others = min(self._others + taken * TAKEN_GAIN, self.rate * OTHERS_MOST)
+        if self.algorithm in STEADY:
+            self._suspect(max(self._level - left - drift, 0.0), now if mark.at is None else mark.at)
         self._level = min(self._level, left + drift)
 
     # -- private
+
+    def _suspect(self, taken: float, at: float) -> None:
+        """What we thought was there, somebody else had taken. Between two refusals, all that we did not get."""
+        passed = at - self._empty[0]
+        if BETWEEN <= passed <= self.period:
+            theirs = self.rate - (self._own - self._empty[1]) / passed
+        else:
+            theirs = self._others + taken * TAKEN_GAIN
+        self._others = min(max(theirs, self._others), self.rate * OTHERS_MOST)
+        if passed >= BETWEEN:
+            self._empty = (at, self._own)
 
     def _advance(self, now: float) -> None:
         passed = now - self._at
