@@ -45,6 +45,10 @@ JITTER = 0.25  # seconds by which one send may overtake another on its way
 SHUFFLED = 0.2  # of what was sent in that time usually does
 BURST = 0.05  # seconds of sends that arrive in any order
 SHUFFLE = 0.02  # seconds of a bucket's sends that are held back at the least
+ASK_AFTER = 2.0  # seconds for which a limit that nobody tells of was used up, before a question
+ASKED_RIGHT = 1.5  # times what a question costs has to be over the limit
+SPARE = 0.01  # of the limit
+ASK_COSTS = 4.0  # times what it costs should have come back by then
 PROBE = 1.0  # seconds to the first try, where nothing is left and nothing says when more will be; then ever longer
 PROBE_GROWTH = 1.6
 
@@ -88,6 +92,7 @@ class Meter:
         now: float,
         period: float | None = None,
         algorithm: Algorithm = Algorithm.UNKNOWN,
+        untold: bool = False,
     ) -> None:
         self.dimension = dimension
         self.limit = limit
@@ -115,6 +120,11 @@ class Meter:
         self._burst = _Burst(-inf)
         self._empty = (-inf, 0.0)  # when it was last seen empty, and what we had sent by then
         self._own = 0.0  # cost of our sends in this window
+        self._first_at: float | None = None
+        self._untold = untold
+        self._may_ask = untold  # whether capacity comes back all the time: once, and only where no reply ever tells
+        self._used_up_at: float | None = None
+        self._question: float | None = None  # which send it was, by what had been reckoned
         self._burnt = 0.0  # cost of refused requests, of late
         self._others = 0.0  # permits a second that other clients seem to take
         self._trip = 0.0  # seconds from a send to what its reply tells
@@ -158,9 +168,9 @@ class Meter:
         return self._level
 
     @property
-    def is_used_up(self) -> bool:
-        """Whether a refusal is a matter of moments: by our own log, hardly anything is left."""
-        return self._spent.total >= (1 - ROOM) * self.limit
+    def used(self) -> float:
+        """Share of the limit that our own sends of the last period took; near 1, a refusal is a matter of moments."""
+        return self._spent.total / self.limit
 
     @property
     def account(self) -> float:
@@ -183,6 +193,7 @@ class Meter:
         level = max(self._level, self._least) if alone and self.replies else self._level
         missing = min(cost, self.limit - reserve) + reserve - level
         if missing <= EPSILON:
+            self._used_up_at = None
             unseen = 0.0 if alone else self.clock.unseen(now)
             if unseen and missing + self.limit / 2 > EPSILON:
                 return unseen  # the limit may have changed: the other half goes when a reply tells
@@ -193,14 +204,26 @@ class Meter:
             case Algorithm.BUCKET | Algorithm.COUNTER:
                 return max(self._at - now, 0.0) + missing / (self.rate - self._others)
             case Algorithm.SLIDING if (sent := self._spent.sent_when(missing)) < inf:
-                return max(sent + self.period + GUARD + self._lag - now, EPSILON)
+                return min(max(sent + self.period + GUARD + self._lag - now, EPSILON), self._question_in(cost, now))
             case _:  # others' requests fill it, or we can't tell: one request asks
                 return max(self._probe_at - now, 0.0) if alone else inf
+
+    def _question_in(self, cost: float, now: float) -> float:
+        """Seconds until a bucket would surely have *cost* again, so that one request may tell whether this is one."""
+        if not self._may_ask:
+            return inf
+        if self._used_up_at is None:
+            self._used_up_at = now
+        return max(self._used_up_at + max(ASK_AFTER, ASK_COSTS * cost / self.rate) - now, 0.0)
 
     def take(self, cost: float, at: float) -> Mark:
         """Charge a send that leaves at *at* (which may lie a little ahead)."""
         self._advance(at)
         self._reckoned += cost
+        if self._first_at is None:
+            self._first_at = at
+        if self._may_ask and self._used_up_at is not None and self._level + EPSILON < cost:
+            self._may_ask, self._question = False, self._reckoned
         if at > self._burst.since + BURST:
             self._burst = _Burst(at)
         self._burst.reckoned = self._reckoned
@@ -231,11 +254,25 @@ class Meter:
 
         The account stays as it is: replies to what was sent meanwhile are compared with it as it was then.
         """
+        self._own += extra
         self._level = min(self._level - extra, self.limit)
         if extra < 0:
             self._spent.give_back(-extra)
         elif extra > 0:
             self._spent.add(extra, self._at, period=self.period)
+
+    def passed(self, mark: Mark, now: float) -> None:
+        """A send was answered. More than the limit in one window's time, and capacity comes back all the time."""
+        if mark.reckoned != self._question or self._first_at is None:
+            return
+        self._question, self._may_ask, self._used_up_at = None, True, now
+        if self._spent.total < self.limit + ASKED_RIGHT * mark.cost:
+            return  # room that was left after all
+        self._may_ask = False
+        self.clock.algorithm = Algorithm.BUCKET
+        self._advance(now)
+        spare = max(2 * mark.cost, SPARE * self.limit)  # no reply will ever correct us
+        self._level = min(self.limit + self.rate * (now - self._first_at) - self._own - spare, self.limit)
 
     def restore(self, cost: float, sent: float) -> None:
         """At a start, oldest first: what an earlier run sent still counts."""
@@ -286,6 +323,9 @@ class Meter:
     def refused(self, mark: Mark, now: float, window: Window | None = None) -> None:
         """A refusal is an observation: there was not enough for that cost, and the send itself was not charged."""
         self._advance(now)
+        if mark.reckoned == self._question:
+            self.charge(-mark.cost)
+            return
         self.refusals += 1
         if self.algorithm is Algorithm.SLIDING and self.limit - self._spent.total > ROOM * self.limit:
             self.clock.doubt(now)
@@ -293,7 +333,6 @@ class Meter:
             self.clock.doubt(now)
         if mark.epoch == self.clock.epoch and self.limit - self._own > ROOM * self.limit:
             self.clock.shared = True
-        self._own -= mark.cost
         self.charge(-mark.cost)
         self._expect(window, now)
         drift = max(self._account - mark.account, 0.0)
@@ -303,11 +342,14 @@ class Meter:
         if window is not None and window.remaining is not None:
             left = min(left, window.remaining)
         self._least = min(self._least, left)
+        if self.algorithm is Algorithm.SLIDING and self._untold:  # our own log is all that there is
+            self._lag = min(self._lag + GUARD, LAG_MOST)
+            return
         if self.algorithm is Algorithm.SLIDING and self._is_exact:
             self._lag = min(self._lag + GUARD, LAG_MOST)
             self._others += OTHERS_FEW * self.rate * 0.8  # once is a matter of milliseconds, twice is somebody else
             return
-        if self.algorithm in STEADY:
+        if self.algorithm in STEADY and not self._untold:
             self._suspect(max(self._level - left - drift, 0.0), now if mark.at is None else mark.at)
         self._level = min(self._level, left + drift)
 
