@@ -367,7 +367,7 @@ class Limiter:
             short = {key for used, key in stated.items() if used == max(stated) and used >= USED_UP}
         for key, mark in permit.marks:
             if key in short:
-                self._meters[key].refused(mark, now, told.get(key))
+                self._meters[key].refused(mark, now, told.get(key), failure.retry_after)
             elif key in self._meters:
                 self._meters[key].charge(-mark.cost)
         self._block(failure.retry_after, now)

@@ -47,6 +47,7 @@ BURST = 0.05  # seconds of sends that arrive in any order
 SHUFFLE = 0.02  # seconds of a bucket's sends that are held back at the least
 ASK_AFTER = 2.0  # seconds for which a limit that nobody tells of was used up, before a question
 ASKED_RIGHT = 1.5  # times what a question costs has to be over the limit
+SPREAD = 0.3  # of what is reckoned for a request, by which its tokens usually differ
 SPARE = 0.01  # of the limit
 ASK_COSTS = 4.0  # times what it costs should have come back by then
 PROBE = 1.0  # seconds to the first try, where nothing is left and nothing says when more will be; then ever longer
@@ -127,6 +128,7 @@ class Meter:
         self._question: float | None = None  # which send it was, by what had been reckoned
         self._burnt = 0.0  # cost of refused requests, of late
         self._others = 0.0  # permits a second that other clients seem to take
+        self._usual = 0.0  # cost of a send
         self._trip = 0.0  # seconds from a send to what its reply tells
 
     @property
@@ -151,11 +153,18 @@ class Meter:
     def reserve(self) -> float:
         """Permits that are held back: where capacity comes back all the time, arrivals in another order can need it."""
         if self._is_exact:
-            return min(self._burnt, max(self.limit * RESERVE_SHARE, 1.0))
+            return max(min(self._burnt, max(self.limit * RESERVE_SHARE, 1.0)), self._uncertain)
         shuffled = max(1.0, self.rate * SHUFFLE)
         theirs = DEVIATIONS * (self._others * self._trip) ** 0.5  # may have come more often than usual meanwhile
         most = max(self.limit * RESERVE_SHARE, 1.0, self._others * OTHERS_AHEAD)
-        return max(min(max(DEVIATIONS * self._deviation, shuffled), most), min(theirs, self.limit / 4))
+        return max(min(max(DEVIATIONS * self._deviation, shuffled), most), min(theirs, self.limit / 4), self._uncertain)
+
+    @property
+    def _uncertain(self) -> float:
+        """Tokens that those in flight may take beyond what we reckon: what each takes is known by its answer only."""
+        if self.dimension is Dimension.REQUESTS:
+            return 0.0
+        return min(DEVIATIONS * SPREAD * (self._outstanding * self._usual) ** 0.5, self.limit / 4)
 
     @property
     def _is_exact(self) -> bool:
@@ -231,6 +240,7 @@ class Meter:
         while len(self._history) > 1 and self._history[1][0] <= at - JITTER:
             self._history.popleft()
         self._own += cost
+        self._usual = cost
         self._level -= cost
         self._account -= cost
         self._history.append((at, self._account))
@@ -320,8 +330,13 @@ class Meter:
             self._learn_charge(window, mark, refused=refused)
         self._project(remaining, mark)
 
-    def refused(self, mark: Mark, now: float, window: Window | None = None) -> None:
-        """A refusal is an observation: there was not enough for that cost, and the send itself was not charged."""
+    def refused(
+        self, mark: Mark, now: float, window: Window | None = None, retry_after: float | None = None
+    ) -> None:
+        """A refusal is an observation: there was not enough for that cost, and the send itself was not charged.
+
+        A bucket may be in debt, which ``remaining`` does not show: then *retry_after* does.
+        """
         self._advance(now)
         if mark.reckoned == self._question:
             self.charge(-mark.cost)
@@ -341,6 +356,8 @@ class Meter:
         left = mark.cost - 1
         if window is not None and window.remaining is not None:
             left = min(left, window.remaining)
+        if retry_after is not None and self.algorithm is Algorithm.BUCKET and retry_after < self.period:
+            left = min(left, mark.cost - retry_after * self.rate)
         self._least = min(self._least, left)
         if self.algorithm is Algorithm.SLIDING and self._untold:  # our own log is all that there is
             self._lag = min(self._lag + GUARD, LAG_MOST)
