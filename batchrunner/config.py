@@ -100,13 +100,14 @@ class RetrySettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunSettings:
-    """How one run behaves."""
+    """How one run behaves. ``stream``: whatever can be streamed is, unless its line says otherwise."""
 
     timeout: float = TIMEOUT
     grace: float = GRACE
     in_flight: Literal["retry", "hold"] = "retry"
     max_tasks: int | None = None
     learned: bool = True
+    stream: bool = False
 
     def __post_init__(self) -> None:
         for name, value in (("--timeout", self.timeout), ("--grace", self.grace), ("--limit", self.max_tasks)):

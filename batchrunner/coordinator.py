@@ -28,6 +28,7 @@ from batchrunner.task import (
     Outcome,
     Released,
     Report,
+    Sighting,
     Success,
     TaskState,
     Usage,
@@ -112,9 +113,16 @@ class Coordinator:
         self._latencies: deque[float] = deque(maxlen=LATENCIES)
         self._last_failure: tuple[str, Failure] | None = None
 
-    def exchange(self, reports: Sequence[Report], *, want: int, now: float) -> Grant:
-        """Record *reports*, lease up to *want* tasks. Durable when it returns; raises StoreError where it can't be."""
+    def exchange(
+        self, reports: Sequence[Report], *, want: int, now: float, sightings: Sequence[Sighting] = ()
+    ) -> Grant:
+        """Record *reports*, lease up to *want* tasks. Durable when it returns; raises StoreError where it can't be.
+
+        *sightings* are heads of replies that are still on their way.
+        """
         self._wake(now)
+        for seen in sightings:
+            self._sight(seen)
         reports = [*self._unsendable, *reports]
         self._unsendable.clear()
         closings = [self._close(report, now) for report in reports]
@@ -143,6 +151,10 @@ class Coordinator:
         )
 
     # -- what came back
+
+    def _sight(self, seen: Sighting) -> None:
+        if seen.lease.permit is not None:
+            self._limiter.observe(seen.lease.permit, seen.quota, sent_at=seen.sent_at, received_at=seen.received_at)
 
     def _close(self, report: Report, now: float) -> Closing:
         lease, outcome = report.lease, report.outcome
@@ -340,6 +352,7 @@ def _closing(report: Report, verdict: Verdict, state: TaskState, available_at: f
                 finish_reason=outcome.finish_reason,
                 simulated=outcome.simulated,
                 body=outcome.body,
+                first_token_at=outcome.first_token_at,
             )
         case Failure():
             return ended(

@@ -86,6 +86,7 @@ class Options(TypedDict, total=False):
     timeout: float
     attempts: int
     limit: int | None
+    stream: bool
     grace: float
     on_bad_line: Literal["stop", "skip"]
     changed: Literal["redo", "keep", "stop"]
@@ -104,6 +105,7 @@ _DEFAULTS: dict[str, Any] = {
     "on_bad_line": "stop",
     "changed": "stop",
     "in_flight": "retry",
+    "stream": False,
     "check": False,
 }
 
@@ -253,6 +255,7 @@ def _call(job: str | Path | Rows, options: Options) -> _Call:
             grace=asked["grace"],
             in_flight=asked["in_flight"],
             max_tasks=asked["limit"],
+            stream=asked["stream"],
         ),
         on_bad_line=asked["on_bad_line"],
     )

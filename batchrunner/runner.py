@@ -32,7 +32,7 @@ from batchrunner.limits.limiter import Limiter
 from batchrunner.loader import STDIN, Decide, Loaded, load
 from batchrunner.record import Belief
 from batchrunner.retry import Stop
-from batchrunner.task import Counts, Report, TaskState
+from batchrunner.task import Counts, Report, Sighting, TaskState
 from batchrunner.worker import Worker
 
 TICK = 0.25  # seconds between looks at where the run stands
@@ -159,6 +159,7 @@ class Runner:
             version=__version__,
             concurrency=options.limits.concurrency,
             timeout=options.run.timeout,
+            stream=options.run.stream,
         )
         try:
             async with client, anyio.create_task_group() as house:
@@ -215,12 +216,12 @@ class Runner:
         key = "" if endpoint.key is None else blake2b(endpoint.key.reveal().encode(), digest_size=4).hexdigest()
         return endpoint.base_url, key, self._store.first_model(self.job_id)
 
-    async def _exchange(self, reports: Sequence[Report], /, *, want: int) -> Grant:
-        exchange = partial(self._exchange_now, reports, want, self._clock())
+    async def _exchange(self, reports: Sequence[Report], /, *, want: int, sightings: Sequence[Sighting] = ()) -> Grant:
+        exchange = partial(self._exchange_now, reports, want, self._clock(), sightings)
         return await to_thread.run_sync(exchange, limiter=self._one_at_a_time)
 
-    def _exchange_now(self, reports: Sequence[Report], want: int, now: float) -> Grant:
-        grant = self._coordinator.exchange(reports, want=want, now=now)
+    def _exchange_now(self, reports: Sequence[Report], want: int, now: float, sightings: Sequence[Sighting]) -> Grant:
+        grant = self._coordinator.exchange(reports, want=want, now=now, sightings=sightings)
         if now > self._believed_at + BELIEVE_EVERY:
             self._believe(now)
         return grant

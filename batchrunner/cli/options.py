@@ -126,6 +126,11 @@ speed_options = together(
         default=3,
         help="Tries of a task; rate limits use up none.",
     ),
+    speed_option(
+        "--stream/--no-stream",
+        default=False,
+        help="Ask for answers as streams: limits are told at their start, and no proxy cuts a long silence.",
+    ),
     speed_option("--no-learned", is_flag=True, help="Start without what earlier runs learned of the limits."),
 )
 

@@ -71,6 +71,7 @@ def summary_event(summary: Summary) -> dict[str, Any]:
         "sends": summary.totals.sends,
         "rate_limited": summary.totals.refused,
         "possibly_charged": summary.totals.possibly_charged,
+        "first_token_p50": summary.totals.first_token_p50,
         "tokens": {
             "in": usage.prompt_tokens,
             "out": usage.completion_tokens,
@@ -164,6 +165,8 @@ def _traffic(s: Summary) -> Iterator[str]:
         speed[0] += f", bound by {clean(s.bound_by)}"
     if totals.p50 is not None:
         speed.append(f"p50 {latency(totals.p50)} p95 {latency(totals.p95)}")
+    if totals.first_token_p50 is not None:
+        speed.append(f"first token p50 {latency(totals.first_token_p50)}")
     if speed:
         yield f"speed    {' · '.join(speed)}"
     share = f" ({percent(totals.refused, totals.sends)})" if totals.refused else ""
