@@ -165,10 +165,10 @@ def _traffic(s: Summary) -> Iterator[str]:
         speed[0] += f", bound by {clean(s.bound_by)}"
     if totals.p50 is not None:
         speed.append(f"p50 {latency(totals.p50)} p95 {latency(totals.p95)}")
-    if totals.first_token_p50 is not None:
-        speed.append(f"first token p50 {latency(totals.first_token_p50)}")
     if speed:
         yield f"speed    {' · '.join(speed)}"
+    if totals.first_token_p50 is not None:
+        yield f"streams  first token p50 {latency(totals.first_token_p50)}"
     share = f" ({percent(totals.refused, totals.sends)})" if totals.refused else ""
     yield f"429s     {totals.refused:,} of {totals.sends:,} sends{share}"
     if totals.possibly_charged:
