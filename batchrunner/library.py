@@ -23,13 +23,13 @@ from anyio import from_thread, to_thread
 
 from batchrunner.answer import answer_text
 from batchrunner.config import ATTEMPTS, CONCURRENCY, GRACE, TIMEOUT, LimitSettings, RetrySettings, RunSettings
-from batchrunner.coordinator import Standing
 from batchrunner.credentials import KeySource, resolve_endpoint
 from batchrunner.db.reader import Reader
 from batchrunner.errors import BatchRunnerError, ConfigError
 from batchrunner.exits import ExitCode
 from batchrunner.jobfile.options import ReadOptions
 from batchrunner.jobfile.results import Layout, form_of, write_results
+from batchrunner.logbook import Standing
 from batchrunner.record import Output, Record
 from batchrunner.runner import Ended, Runner, RunOptions
 from batchrunner.task import Counts, TaskState, Usage

@@ -8,10 +8,10 @@ from typing import Any, BinaryIO
 import rich_click as click
 
 from batchrunner.cli.outputs import Wanted, check_columns, export
-from batchrunner.coordinator import Standing
 from batchrunner.db.reader import Reader
 from batchrunner.exits import ExitCode
 from batchrunner.loader import Decide
+from batchrunner.logbook import Standing
 from batchrunner.record import Output, Run
 from batchrunner.report.hints import hint
 from batchrunner.report.progress import Progress, estimate
