@@ -22,7 +22,7 @@ import anyio
 from anyio import from_thread, to_thread
 
 from batchrunner.answer import answer_text
-from batchrunner.config import ATTEMPTS, CONCURRENCY, GRACE, TIMEOUT, LimitSettings, RetrySettings, RunSettings
+from batchrunner.config import ATTEMPTS, CANARY, CONCURRENCY, GRACE, TIMEOUT, LimitSettings, RetrySettings, RunSettings
 from batchrunner.credentials import KeySource, resolve_endpoint
 from batchrunner.db.reader import Reader
 from batchrunner.errors import BatchRunnerError, ConfigError
@@ -86,6 +86,7 @@ class Options(TypedDict, total=False):
     timeout: float
     attempts: int
     limit: int | None
+    canary: int
     grace: float
     on_bad_line: Literal["stop", "skip"]
     changed: Literal["redo", "keep", "stop"]
@@ -100,6 +101,7 @@ _DEFAULTS: dict[str, Any] = {
     "params": {},
     "timeout": TIMEOUT,
     "attempts": ATTEMPTS,
+    "canary": CANARY,
     "grace": GRACE,
     "on_bad_line": "stop",
     "changed": "stop",
@@ -253,6 +255,7 @@ def _call(job: str | Path | Rows, options: Options) -> _Call:
             grace=asked["grace"],
             in_flight=asked["in_flight"],
             max_tasks=asked["limit"],
+            canary=asked["canary"],
         ),
         on_bad_line=asked["on_bad_line"],
     )

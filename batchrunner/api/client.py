@@ -17,6 +17,7 @@ import anyio
 import httpx
 from httpx_aiohttp import AiohttpTransport
 
+from batchrunner.api.model import with_model
 from batchrunner.api.reply import read_reply
 from batchrunner.config import MAX_BODY, TIMEOUT, Endpoint
 from batchrunner.errors import ConfigError
@@ -90,7 +91,8 @@ class Client:
 
     async def send(self, lease: Lease, *, now: float) -> Outcome:
         """One attempt, with a deadline over all of it. *now*: UTC seconds, for headers that name an instant."""
-        url, body = self._url(lease.endpoint), lease.body.encode()
+        url = self._url(lease.endpoint)
+        body = (lease.body if lease.model is None else with_model(lease.body, lease.model)).encode()
         request = httpx.Request("POST", url, content=body, extensions=self._extensions)
         request.headers = _NO_HEADERS  # the session has ours, and aiohttp makes Host and Content-Length anyway
         with anyio.move_on_after(self._timeout) as deadline:

@@ -22,7 +22,7 @@ KEYS = frozenset(("key_env", "key_file", "key_cmd"))
 REMEMBERED = (
     *("model", "prompt", "template", "system", "params", "id_column", "input_format", "on_bad_line"),
     *("provider", "base_url", "key_env", "key_file", "key_cmd", "proxy", "ca_file"),
-    *("rpm", "tpm", "concurrency", "headroom", "timeout", "attempts"),
+    *("rpm", "tpm", "concurrency", "headroom", "timeout", "attempts", "canary"),
     *("outputs", "errors_file", "layout", "extras", "prefix", "for_excel"),
 )
 # Of the first names those count that were said most directly; who said the others loses the second names as well.

@@ -138,6 +138,13 @@ stop_options = together(
         help="Only the first N tasks of the job; a later run goes on with the rest.",
     ),
     stop_option(
+        "--canary",
+        metavar="N",
+        type=click.IntRange(min=0),
+        default=3,
+        help="The first N tasks go alone, the rest once one is answered; if all fail alike, the run stops. 0: none.",
+    ),
+    stop_option(
         "--grace",
         metavar="SECONDS",
         type=click.FloatRange(min=0, min_open=True),

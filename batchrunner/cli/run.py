@@ -127,6 +127,7 @@ def run_options(
             in_flight=given["in_flight"],
             max_tasks=given["limit"],
             learned=not given["no_learned"],
+            canary=given["canary"],
         ),
         on_bad_line=given["on_bad_line"],
         settings=settings,
