@@ -23,7 +23,8 @@ from batchrunner.config import Endpoint, LimitSettings, RetrySettings, Route, Ru
 from batchrunner.coordinator import Coordinator, Grant
 from batchrunner.db.lock import OwnerLock
 from batchrunner.db.store import NO_LAST, Store
-from batchrunner.errors import BatchRunnerError, JobFileError
+from batchrunner.db.waiting import Waiting
+from batchrunner.errors import BatchRunnerError, ConfigError, JobFileError
 from batchrunner.exits import ExitCode
 from batchrunner.jobfile.options import ReadOptions
 from batchrunner.lanemaker import LaneMaker
@@ -150,6 +151,7 @@ class Runner:
         self._believed_at = now
         self._maker = self._make_maker(now)
         self._lanes = Lanes(options.routes, self._maker.make)
+        self._check_models()
         self._coordinator = self._make_coordinator()
         return self.loaded
 
@@ -183,6 +185,14 @@ class Runner:
         return self._end(worker.stop)
 
     # -- private
+
+    def _check_models(self) -> None:
+        """Each model that waits is taken by some lane. Raises ConfigError."""
+        routes = self._options.routes
+        waiting = Waiting(self._store, self.job_id)
+        for model in waiting.models:
+            if not any(route.serves(model) for route in routes) and waiting.has(model):
+                raise ConfigError(f"no lane takes the model {model!r} of the job's lines; add it to a lane's models")
 
     def _make_maker(self, now: float) -> LaneMaker:
         options = self._options

@@ -44,6 +44,10 @@ class Waiting:
             upto = found[-1].task_id
         return found, upto if upto < self._last_id else None
 
+    def has(self, model: str) -> bool:
+        """Whether anything of a model waits; looks as far as it has to."""
+        return bool(self._all(f"{_CANDIDATE} LIMIT 1", self._last, model))
+
     def due(self, model: str, *, now: float, limit: int) -> list[Candidate]:
         """Tasks sent before whose wait is over, longest waiting first."""
         return [Candidate(*row) for row in self._all(_DUE, self._last, model, now, limit)]
