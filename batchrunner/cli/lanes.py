@@ -31,7 +31,7 @@ def header(routes: "tuple[Route, ...]", from_dotenv: Collection[str]) -> str:
     """Key and address of each; never the key itself."""
     if len(routes) == 1:
         return _where(routes[0].endpoint, from_dotenv)
-    return "\n".join(f"lane {route.name}: {_where(route.endpoint, from_dotenv)}" for route in routes)
+    return "; ".join(f"lane {route.name}: {_where(route.endpoint, from_dotenv)}" for route in routes)
 
 
 def label(routes: "tuple[Route, ...]", model: str | None) -> str:
