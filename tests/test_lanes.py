@@ -314,7 +314,7 @@ def test_a_new_run_knows_what_each_lane_sent_and_whether_it_answered() -> None:
     """Lane by lane: the sends of the last minute count where they went; who answered before needs no canary."""
     with bench(["m"] * 9, route("a"), route("b")) as b:
         first, second = b.exchange().leases
-        b.fail(first, FailureClass.BAD_REQUEST, status=400)
+        b.fail(first, FailureClass.BAD_REQUEST, want=0, status=400)
         leases = b.answer(second, want=3).leases
         maker = LaneMaker(b.store, b.job_id, canary=1, believe=True, learned=None, warn=pytest.fail, now=b.now + 59)
         for name, answered in (("a", False), ("b", True)):
