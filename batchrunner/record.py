@@ -119,6 +119,19 @@ class Totals:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LaneTotals:
+    """What the sends of a job by one lane add up to. ``spent``: billionths of the run's currency, None = not known."""
+
+    lane: str
+    sends: int
+    answered: int
+    refused: int
+    possibly_charged: int
+    usage: Usage
+    spent: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
     """A loaded job file. ``loading``: its end was not reached yet. ``settings`` is JSON."""
 

@@ -9,6 +9,7 @@ Whatever finishes while one exchange is being committed goes into the next: a gr
 """
 
 import math
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Protocol
@@ -50,7 +51,7 @@ class Worker:
         self._exchange, self._send = exchange, send
         self._clock, self._concurrency = clock, concurrency
         self._batch = max(BATCH_LEAST, concurrency // BATCHES)
-        self._pacer = Pacer()
+        self._pacers: defaultdict[str, Pacer] = defaultdict(Pacer)  # a lane's name: its own
         self._reports: list[Report] = []
         self._sightings: list[Sighting] = []
         self._news = anyio.Event()
@@ -102,7 +103,8 @@ class Worker:
         want = 0 if self._draining else self._concurrency - self._in_flight
         with anyio.CancelScope(shield=True):
             grant = await self._exchange(reports, want=want, sightings=sightings)
-        self._pacer.set(grant.pace)
+        for lane, pace in grant.paces.items():
+            self._pacers[lane].set(pace)
         if grant.stop is not None and self.stop is None:
             self.stop = grant.stop
             self.drain()
@@ -137,4 +139,4 @@ class Worker:
         ahead = lease.send_at - self._clock()
         if ahead > 0:
             await anyio.sleep(ahead)
-        await self._pacer.wait()
+        await self._pacers[lease.lane].wait()

@@ -32,10 +32,10 @@ SCENARIO = (
     {"type": "fail", "status": 429, "retry_after": 0.8, "times": 2},  # the very first thing it says
     {"type": "fail", "status": 500},  # comes without a Retry-After
     {"type": "fail", "status": 429, "retry_after": 1.2, "times": 3, "match": {"model": "refused"}},
-    {"type": "fail", "status": 500, "times": 2, "match": {"model": "broken"}},
+    {"type": "fail", "status": 500, "match": {"model": "broken"}},
     {"type": "fail", "status": 503, "retry_after": 1, "times": 2, "match": {"model": "down"}},
 )
-SCRIPTED = 10  # replies of the scenario
+SCRIPTED = 9  # replies of the scenario
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +102,8 @@ def questions(path: Path, count: int) -> Path:
 @pytest.mark.parametrize(
     ("limits", "count", "bearable"),
     [
-        (("--rpm", "240"), 280, 0.01),  # 240 at once, then four a second
+        # 240 at once, then four a second; it counts together what five models' lanes learn apart, and so refuses more
+        (("--rpm", "240"), 280, 0.05),
         # some 107 tokens each, of which it charges 75 for the answer and then reports a handful: that has to be learned
         (("--tpm", "26000", "--rpm", "5000"), 275, 0.2),
     ],

@@ -72,7 +72,7 @@ class Script:
         self.given += count
         self.left -= count
         finished = not self.left and len(self.reports) == self.given
-        return Grant(leases=leases, wait=math.inf, pace=None, finished=finished, stop=stop)
+        return Grant(leases=leases, wait=math.inf, finished=finished, stop=stop)
 
 
 def worker(script: Script, send: Callable[..., Awaitable[Outcome]], *, concurrency: int = 4) -> Worker:

@@ -231,10 +231,10 @@ def test_streams_that_are_merely_odd_are_answers(fault: str, tmp_path: Path) -> 
 
 
 def test_limits_are_known_from_the_first_head(tmp_path: Path) -> None:
-    """Nobody waits for the first answer's end, and nothing is refused."""
+    """Nobody but a canary waits for the first answer's end, and nothing is refused."""
     lines = [chat(number) for number in range(20)]
     with br.Simulator(rpm=600, latency=1.5) as server:
-        job = br.run(write(tmp_path / "a.jsonl", *lines), base_url=server.base_url, stream=True)
+        job = br.run(write(tmp_path / "a.jsonl", *lines), base_url=server.base_url, stream=True, canary=0)
         score = server.score()
     assert job.counts[br.TaskState.SUCCEEDED] == 20
     assert score.refusals == {}

@@ -20,6 +20,7 @@ from httpx_aiohttp import AiohttpTransport
 
 from batchrunner.api.headers import quota
 from batchrunner.api.incoming import IncomingReply
+from batchrunner.api.model import with_model
 from batchrunner.api.outgoing import outgoing
 from batchrunner.config import MAX_BODY, TIMEOUT, Endpoint
 from batchrunner.errors import ConfigError
@@ -106,7 +107,8 @@ class Client:
         *on_head* is told what a stream's headers say of limits, long before its end; the outcome does not repeat it.
         """
         url = self._url(lease.endpoint)
-        body = outgoing(lease.body, lease.endpoint, stream=self._stream, usage=self._asks_usage)
+        asked = lease.body if lease.model is None else with_model(lease.body, lease.model)
+        body = outgoing(asked, lease.endpoint, stream=self._stream, usage=self._asks_usage)
         request = httpx.Request("POST", url, content=body.encode(), extensions=self._extensions)
         request.headers = _NO_HEADERS  # the session has ours, and aiohttp makes Host and Content-Length anyway
         exchange = _Exchange(endpoint=lease.endpoint, sent_at=now, started=anyio.current_time(), on_head=on_head)

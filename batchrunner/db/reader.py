@@ -17,7 +17,7 @@ from sqlalchemy.exc import DatabaseError
 from batchrunner.db.engine import open_reader
 from batchrunner.db.store import Sample, read_counts
 from batchrunner.errors import StoreError
-from batchrunner.record import Answer, Attempt, Belief, Change, ErrorGroup, Job, Record, Run, Story, Totals
+from batchrunner.record import Answer, Attempt, Belief, Change, ErrorGroup, Job, LaneTotals, Record, Run, Story, Totals
 from batchrunner.task import Counts, RejectedLine, TaskState, Usage
 
 _Row = tuple[Any, ...]
@@ -89,6 +89,13 @@ _TOTALS = """
            coalesce(sum(prompt_tokens), 0), coalesce(sum(completion_tokens), 0), coalesce(sum(cached_tokens), 0),
            coalesce(sum(reasoning_tokens), 0)
     FROM attempt WHERE run_id IN (SELECT id FROM run WHERE job_id = ?) AND outcome IS NOT 'released'
+"""
+_LANES = "SELECT DISTINCT lane FROM attempt WHERE run_id IN (SELECT id FROM run WHERE job_id = ?) ORDER BY lane"
+_LANE = """
+    SELECT count(*), coalesce(sum(outcome = 'success'), 0), coalesce(sum(status = 429), 0),
+           coalesce(sum(possibly_charged), 0), coalesce(sum(prompt_tokens), 0), coalesce(sum(completion_tokens), 0),
+           coalesce(sum(cached_tokens), 0), coalesce(sum(reasoning_tokens), 0), sum(spent)
+    FROM attempt WHERE run_id IN (SELECT id FROM run WHERE job_id = ?) AND outcome IS NOT 'released' AND lane = ?
 """
 _LATENCIES = """
     SELECT finished_at - sent_at AS latency, first_token_at - sent_at
@@ -188,6 +195,26 @@ class Reader:
             first_token_p50=_percentile(sorted(row[1] for row in timed if row[1] is not None), 50),
             started_at=started_at,
             ended_at=ended_at,
+        )
+
+    def lanes(self, job_id: int) -> tuple[LaneTotals, ...]:
+        """Sums over the attempts of each lane; empty where there was one only, for then the totals say it all."""
+        names = [row[0] for row in self._all(_LANES, job_id)]
+        if len(names) < 2:  # noqa: PLR2004  (as said)
+            return ()
+        return tuple(
+            LaneTotals(
+                lane=name,
+                sends=row[0],
+                answered=row[1],
+                refused=row[2],
+                possibly_charged=row[3],
+                usage=_usage(row[4:8]),
+                spent=row[8],
+            )
+            for name in names
+            if name is not None
+            for row in self._all(_LANE, job_id, name)
         )
 
     def task(self, key: str, *, job_id: int | None = None) -> Story | None:
