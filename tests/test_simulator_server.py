@@ -242,12 +242,22 @@ def test_a_stream_begins_at_once_and_takes_its_time() -> None:
         assert running.score().answers == 1
 
 
-@pytest.mark.parametrize(("fault", "answers"), [("cut", 0), ("error_mid", 0), ("no_done", 1), ("comments", 1)])
-def test_a_fault_of_streams_is_one_for_streams_only(fault: str, answers: int) -> None:
+@pytest.mark.parametrize(
+    ("fault", "answers", "ends"),
+    [
+        ("cut", 0, b'"finish_reason":null}]}\n\n'),
+        ("error_mid", 0, b'"type":"server_error"}}\n\n'),
+        ("no_done", 1, b'"finish_reason":"stop"}]}\n\n'),
+        ("comments", 1, b": keep-alive\n\ndata: [DONE]\n\n"),
+        ("crlf", 1, b"data: [DONE]\r\n\r\n"),
+    ],
+)
+def test_a_fault_of_streams_is_one_for_streams_only(fault: str, answers: int, ends: bytes) -> None:
     with Simulator() as running:
         streamed, whole = chat(running, f"[[fault:{fault}]]", stream=True), chat(running, f"[[fault:{fault}]]")
 
         assert streamed.headers["content-type"].startswith("text/event-stream")
+        assert streamed.body.endswith(ends)
         assert whole.json["object"] == "chat.completion"
         assert (running.score().answers, running.score().faults) == (answers + 1, {fault: 1})
 
