@@ -16,9 +16,9 @@ from batchrunner.config import RetrySettings
 from batchrunner.db.store import NO_LAST, Closing, Store
 from batchrunner.db.waiting import Waiting
 from batchrunner.entries import closing, opening
-from batchrunner.lane import Lane
+from batchrunner.lane import Lane, Ticket
 from batchrunner.lanes import Lanes, first_free
-from batchrunner.limits.limiter import Permit
+from batchrunner.limits.limiter import Limiter
 from batchrunner.logbook import Logbook, Standing
 from batchrunner.report.numbers import duration
 from batchrunner.retry import Done, GiveUp, Retry, Snooze, Stop, Verdict, decide
@@ -180,7 +180,7 @@ class Coordinator:
         leases: list[Lease] = []
         wait = math.inf
         blocked: set[str] = set()  # models whose first task has to wait
-        spoken_for: set[str] = set()  # lanes that an older task waits for: no younger one may take its place
+        spoken_for: set[Limiter] = set()  # an older task waits for them: no younger one may take its place
         while len(leases) + len(self._unsendable) < want:
             queue = self._backlog.oldest(but=blocked)
             if queue is None:
@@ -193,7 +193,7 @@ class Coordinator:
                 blocked.add(queue.model)
         return leases, wait
 
-    def _offer(self, queue: Queue, spoken_for: set[str], now: float) -> Lease | float | None:
+    def _offer(self, queue: Queue, spoken_for: set[Limiter], now: float) -> Lease | float | None:
         """A lease on the queue's first task, or how long it has to wait; None for one that can never pass."""
         candidate = queue.first
         choices = [(lane, lane.cost(candidate)) for lane in self._lanes.serving(queue.model, now)]
@@ -201,15 +201,15 @@ class Coordinator:
         if choices and not fitting:
             self._refuse(queue, *choices[0], now)
             return None
-        free = [(lane, cost) for lane, cost in fitting if lane.name not in spoken_for]
+        free = [(lane, cost) for lane, cost in fitting if lane.limiter not in spoken_for]
         if not free:
             return math.inf
         lane, cost = first_free(free, now)
-        permit = lane.admit(cost, now)
-        if permit is None:
-            spoken_for.add(lane.name)
+        ticket = lane.admit(cost, now)
+        if ticket is None:
+            spoken_for.add(lane.limiter)
             return lane.wait(cost, now)
-        return self._take(queue, lane, cost, permit.send_at, permit)
+        return self._take(queue, lane, cost, ticket.send_at, ticket)
 
     def _refuse(self, queue: Queue, lane: Lane, cost: float, now: float) -> None:
         """What can never pass fails unsent: leased now, reported with the next exchange."""
@@ -218,7 +218,7 @@ class Coordinator:
         lease = self._take(queue, lane, cost, now, None)
         self._unsendable.append(Report(lease=lease, outcome=failure, sent_at=now, received_at=now))
 
-    def _take(self, queue: Queue, lane: Lane, cost: float, send_at: float, permit: Permit | None) -> Lease:
+    def _take(self, queue: Queue, lane: Lane, cost: float, send_at: float, ticket: Ticket | None) -> Lease:
         candidate = queue.take()
         self._attempt_id += 1
         self._leased += 1
@@ -233,7 +233,7 @@ class Coordinator:
             failures=candidate.failures,
             cost=cost,
             send_at=send_at,
-            permit=permit,
+            permit=ticket,
             lane=lane.name,
             model=None if lane.model == queue.model else lane.model,
             line_model=queue.model,

@@ -12,11 +12,24 @@ from batchrunner.config import Route
 from batchrunner.db.store import Candidate
 from batchrunner.limits.estimate import TokenEstimate
 from batchrunner.limits.limiter import Limiter, LimiterState, Permit
-from batchrunner.quota import Dimension
+from batchrunner.quota import Dimension, Quota
 from batchrunner.retry import Stop
+from batchrunner.shared import Kinship
 from batchrunner.task import Failure, FailureClass, Report, Success
 
 SURELY = 0.7  # an estimate may be a third too high; only what is over the limit even then is refused unsent
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """A permit, and the limiter that gave it: by the time it is settled the lane may have another."""
+
+    limiter: Limiter
+    permit: Permit
+
+    @property
+    def send_at(self) -> float:
+        return self.permit.send_at
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,7 +38,6 @@ class LaneState:
 
     name: str
     limiter: LimiterState
-    refusals: int
     stop: Stop | None
     until: float
 
@@ -53,6 +65,8 @@ class Lane:
         self.canary = Canary(0 if answered else canary)
         self.siblings = siblings
         siblings.append(self)
+        self.in_flight = 0
+        self._kinship = Kinship()
         self.stop: Stop | None = None
         self._until = inf
 
@@ -79,29 +93,31 @@ class Lane:
             return inf
         return self.limiter.wait(cost, now)
 
-    def admit(self, cost: float, now: float) -> Permit | None:
-        """A permit to send one request; None if it has to wait."""
+    def admit(self, cost: float, now: float) -> Ticket | None:
+        """Leave to send one request; None if it has to wait."""
         if self.is_closed(now) or self.canary.is_waiting or self.free <= 0:
             return None
         permit = self.limiter.admit(cost, now)
-        if permit is not None:
-            self.canary.sent()
-        return permit
+        if permit is None:
+            return None
+        self.in_flight += 1
+        self.canary.sent()
+        return Ticket(self.limiter, permit)
 
     def settle(self, report: Report) -> None:
         """Take in what a send came to, and learn from it."""
         lease, outcome = report.lease, report.outcome
-        self.limiter.settle(lease.permit, outcome, sent_at=report.sent_at, received_at=report.received_at)
+        ticket: Ticket = lease.permit
+        ticket.limiter.settle(ticket.permit, outcome, sent_at=report.sent_at, received_at=report.received_at)
+        self.in_flight -= 1
         self.canary.came_back()
+        if isinstance(outcome, Success | Failure) and len(self.siblings) > 1:
+            self._find_kin(outcome.quota, report.received_at)
         if isinstance(outcome, Success):
             self.answered = True
             self.canary.answered(outcome)
         if isinstance(outcome, Success | Failure) and (usage := outcome.usage) is not None:
             self.estimate.learn(len(lease.body.encode()), usage.prompt_tokens, usage.completion_tokens)
-
-    @property
-    def in_flight(self) -> int:
-        return self.limiter.slots.in_flight
 
     @property
     def free(self) -> int:
@@ -130,11 +146,22 @@ class Lane:
         self.stop, self._until = stop, inf if asked is None else now + asked
         return True
 
-    def state(self, now: float) -> LaneState:
+    def _find_kin(self, quota: Quota, now: float) -> None:
+        """Where the route's models turn out to be counted together, they get one limiter."""
+        others = {lane.limiter for lane in self.siblings} - {self.limiter}
+        if not others or not quota.windows:
+            return
+        sent = self.limiter.state(now).sent_1m
+        by_siblings = sum(limiter.state(now).sent_1m for limiter in others)
+        if self._kinship.is_shown(quota, sent=sent, by_siblings=by_siblings):
+            for lane in self.siblings:
+                lane.limiter = self.limiter
+
+    def state(self, limiter: LimiterState, now: float) -> LaneState:
+        """*limiter*: its limiter's state, one value for all that share it."""
         return LaneState(
             name=self.name,
-            limiter=self.limiter.state(now),
-            refusals=self.limiter.refusals,
+            limiter=limiter,
             stop=self.stop if self.is_closed(now) else None,
             until=self._until,
         )

@@ -43,11 +43,18 @@ class LaneMaker:
             self._sent[sent.lane].append(sent)
 
     def make(self, route: Route, model: str, siblings: list[Lane], now: float) -> Lane:
+        """What the user states holds for all models of a route together, so they have one limiter from the start."""
         name = f"{route.name}/{model}"
+        sent = self._sent.pop(name, [])
+        if siblings and (route.limits.rpm or route.limits.tpm):
+            limiter = siblings[0].limiter
+            _remember(limiter, sent, now)
+        else:
+            limiter = self._limiter(route, model, sent, now)
         return Lane(
             route,
             model,
-            self._limiter(route, model, self._sent.pop(name, []), now),
+            limiter,
             siblings=siblings,
             answered=self._store.has_answered(self._job_id, name),
             canary=self._canary,
@@ -73,9 +80,7 @@ class LaneMaker:
             except UNUSABLE:  # of another version, or edited: half of it may be believed by now
                 self._warn("what an earlier run learned of the limits can't be used, and is learned anew")
                 limiter = _blank(route, now)
-        for sent in recent:
-            if not sent.refused:
-                limiter.remember(sent.at, sent.cost, now)
+        _remember(limiter, recent, now)
         return limiter
 
     def _known(self, route: Route, model: str) -> list[Belief]:
@@ -90,6 +95,12 @@ class LaneMaker:
 def _blank(route: Route, now: float) -> Limiter:
     limits = route.limits
     return Limiter(limits, now=now, start=limits.concurrency if limits.stated_concurrency else 1)
+
+
+def _remember(limiter: Limiter, recent: Iterable[Sent], now: float) -> None:
+    for sent in recent:
+        if not sent.refused:
+            limiter.remember(sent.at, sent.cost, now)
 
 
 def _belief(lane: Lane, now: float) -> Belief:

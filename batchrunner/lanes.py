@@ -60,7 +60,8 @@ class Lanes:
         ]
 
     def states(self, now: float) -> tuple[LaneState, ...]:
-        return tuple(lane.state(now) for lane in self)
+        limiters = {lane.limiter: lane.limiter.state(now) for lane in self}
+        return tuple(lane.state(limiters[lane.limiter], now) for lane in self)
 
     def _lane(self, route: Route, model: str, now: float) -> Lane:
         name = f"{route.name}/{model}"

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from batchrunner.db.store import Sample
 from batchrunner.lane import LaneState
 from batchrunner.limits.limiter import LimiterState
-from batchrunner.task import Counts, Failure, Lease, Report, TaskState, Usage
+from batchrunner.task import Counts, Failure, FailureClass, Lease, Report, TaskState, Usage
 
+REFUSALS = frozenset({FailureClass.RATE_LIMIT, FailureClass.CONCURRENCY, FailureClass.OVERLOADED})
 LATENCIES = 500  # of the newest answers, for the percentiles
 
 
@@ -35,7 +36,7 @@ class Logbook:
     def __init__(self, counts: Counts) -> None:
         self._states = {state: counts[state] for state in TaskState}
         self._rejected = counts.rejected
-        self._answered = self._retries = 0
+        self._answered = self._retries = self._refusals = 0
         self._usage = Usage()
         self._latencies: deque[float] = deque(maxlen=LATENCIES)
         self._limiting: Counter[str] = Counter()
@@ -52,6 +53,7 @@ class Logbook:
 
     def fail(self, lease: Lease, failure: Failure) -> None:
         self._last_failure = (lease.custom_id, failure)
+        self._refusals += failure.kind in REFUSALS
 
     def use(self, usage: Usage) -> None:
         self._usage = self._usage + usage
@@ -66,7 +68,7 @@ class Logbook:
             limiter=together(lanes),
             answered=self._answered,
             retries=self._retries,
-            refusals=sum(lane.refusals for lane in lanes),
+            refusals=self._refusals,
             usage=self._usage,
             p50=ordered[len(ordered) // 2] if ordered else None,
             p95=ordered[int(len(ordered) * 0.95)] if ordered else None,
@@ -122,8 +124,8 @@ def together(lanes: Sequence[LaneState]) -> LimiterState:
     """
     if len(lanes) == 1:
         return lanes[0].limiter
-    every = [lane.limiter for lane in lanes]
-    going = [lane.limiter for lane in lanes if lane.stop is None]
+    every = list({id(lane.limiter): lane.limiter for lane in lanes}.values())  # some may share one
+    going = list({id(lane.limiter): lane.limiter for lane in lanes if lane.stop is None}.values())
     if not going:
         return every[0] if every else NO_LIMITS
     return LimiterState(

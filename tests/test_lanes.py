@@ -186,6 +186,37 @@ def test_read_ahead_stays_a_page_however_long_one_model_is_blocked() -> None:
         assert queues["n"].is_idle
 
 
+def test_models_that_are_counted_together_get_one_limiter() -> None:
+    """The windows of each have lost what the other sent; what is in flight then is settled where it came from."""
+    with bench(["m", "n"] * 40) as b:
+        flying = list(b.exchange().leases)
+        sent = 0
+        for _ in range(8):
+            leases, flying = flying, []
+            sent += len(leases)
+            window = Window(dimension=Dimension.REQUESTS, limit=600, remaining=600 - sent, reset_after=60.0)
+            answer = Success(status=200, body=b"{}", quota=Quota((window,)))
+            flying += b.exchange(*[b.report(lease, answer) for lease in leases]).leases
+        assert b.lanes["a/m"].limiter is b.lanes["a/n"].limiter
+        b.answer(*flying, want=0)
+        assert b.lanes["a/m"].limiter.slots.in_flight == 0
+        assert b.coordinator.standing(b.now).limiter.in_flight == 0
+
+
+def test_models_that_are_counted_apart_keep_their_own() -> None:
+    with bench(["m", "n"] * 40) as b:
+        flying = list(b.exchange().leases)
+        sent: Counter[str] = Counter()
+        for _ in range(8):
+            sent.update(lease.lane for lease in flying)
+            reports = []
+            for lease in flying:
+                window = Window(dimension=Dimension.REQUESTS, limit=600, remaining=600 - sent[lease.lane])
+                reports.append(b.report(lease, Success(status=200, body=b"{}", quota=Quota((window,)))))
+            flying = list(b.exchange(*reports).leases)
+        assert b.lanes["a/m"].limiter is not b.lanes["a/n"].limiter
+
+
 # -- who rests, and who is closed
 
 
@@ -325,6 +356,18 @@ def test_a_new_run_knows_what_each_lane_sent_and_whether_it_answered() -> None:
         assert maker.make(route("a"), "other", [], b.now).limiter.state(b.now).sent_1m == 0
         late = LaneMaker(b.store, b.job_id, canary=1, believe=True, learned=None, warn=pytest.fail, now=b.now + 61)
         assert late.make(route("a"), "m", [], b.now + 61).limiter.state(b.now + 61).sent_1m == 0
+
+
+def test_what_is_stated_holds_for_all_models_together() -> None:
+    """Sixty a minute are sixty a minute, however many models the job names; and those of the last minute count."""
+    stated = Route(name="a", endpoint=Endpoint(base_url="http://a"), limits=LimitSettings(rpm=60))
+    with bench(["m", "n"] * 4) as b:
+        b.answer(*b.open_up(), want=0)
+        maker = LaneMaker(b.store, b.job_id, canary=0, believe=True, learned=None, warn=pytest.fail, now=b.now)
+        siblings: list[Lane] = []
+        lanes = [maker.make(stated, model, siblings, b.now) for model in ("m", "n")]
+        assert lanes[0].limiter is lanes[1].limiter
+        assert lanes[0].limiter.state(b.now).sent_1m == 8
 
 
 # -- everything at once
