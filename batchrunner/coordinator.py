@@ -79,7 +79,7 @@ class Coordinator:
         """
         self._backlog.wake(now)
         for seen in sightings:
-            self._sight(seen)
+            self._lanes[seen.lease.lane].observe(seen)
         reports = [*self._unsendable, *reports]
         self._unsendable.clear()
         closings = [self._close(report, now) for report in reports]
@@ -92,11 +92,6 @@ class Coordinator:
         return self._logbook.standing(self._lanes.states(now))
 
     # -- what came back
-
-    def _sight(self, seen: Sighting) -> None:
-        if seen.lease.permit is not None:
-            limiter = self._lanes[seen.lease.lane].limiter
-            limiter.observe(seen.lease.permit, seen.quota, sent_at=seen.sent_at, received_at=seen.received_at)
 
     def _close(self, report: Report, now: float) -> Closing:
         lease, outcome = report.lease, report.outcome
