@@ -1,5 +1,6 @@
 """What a run is told: settings as values, their defaults, and their validation. Nothing here reads the environment."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 from urllib.parse import urlsplit
@@ -10,6 +11,7 @@ from batchrunner.provider import GENERIC, Provider
 CONCURRENCY = 512  # requests in flight, where nothing else is known; the way there is felt out
 TIMEOUT = 600.0  # seconds for one attempt, from the first byte out to the last byte in
 ATTEMPTS = 3  # tries that a server error, a timeout or a broken connection uses up
+CANARY = 3  # first tasks of a job that go alone
 GRACE = 60.0  # seconds a drain waits for what is in flight
 MAX_BODY = 32 << 20  # bytes of one decoded answer
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
@@ -86,6 +88,25 @@ class LimitSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """One way to send: an endpoint with its key, and the limits stated for it; a ``[[lane]]`` of the user's file.
+
+    ``models``: those of the job file that it takes, each with the name it has there; None = all, as they are.
+    """
+
+    name: str
+    endpoint: Endpoint
+    limits: LimitSettings = field(default_factory=LimitSettings)
+    models: Mapping[str, str] | None = None
+
+    def serves(self, model: str) -> bool:
+        return self.models is None or model in self.models
+
+    def name_of(self, model: str) -> str:
+        return model if self.models is None else self.models[model]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RetrySettings:
     """``attempts``: tries a task has; rate limits use up none. Waits are seconds, before full jitter."""
 
@@ -100,15 +121,19 @@ class RetrySettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunSettings:
-    """How one run behaves."""
+    """How one run behaves. ``stream``: whatever can be streamed is, unless its line says otherwise."""
 
     timeout: float = TIMEOUT
     grace: float = GRACE
     in_flight: Literal["retry", "hold"] = "retry"
     max_tasks: int | None = None
     learned: bool = True
+    stream: bool = False
+    canary: int = CANARY
 
     def __post_init__(self) -> None:
+        if self.canary < 0:
+            raise ConfigError(f"--canary must be 0 or more, not {self.canary}")
         for name, value in (("--timeout", self.timeout), ("--grace", self.grace), ("--limit", self.max_tasks)):
             if value is not None and value <= 0:
                 raise ConfigError(f"{name} must be more than 0, not {value}")

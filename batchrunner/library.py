@@ -13,7 +13,7 @@ not read.
 
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypedDict, Unpack
@@ -21,60 +21,45 @@ from typing import Any, Literal, TypedDict, Unpack
 import anyio
 from anyio import from_thread, to_thread
 
-from batchrunner.answer import answer_text
-from batchrunner.config import ATTEMPTS, CONCURRENCY, GRACE, TIMEOUT, LimitSettings, RetrySettings, RunSettings
-from batchrunner.coordinator import Standing
+from batchrunner.config import (
+    ATTEMPTS,
+    CANARY,
+    CONCURRENCY,
+    GRACE,
+    TIMEOUT,
+    Endpoint,
+    LimitSettings,
+    RetrySettings,
+    Route,
+    RunSettings,
+)
 from batchrunner.credentials import KeySource, resolve_endpoint
-from batchrunner.db.reader import Reader
 from batchrunner.errors import BatchRunnerError, ConfigError
 from batchrunner.exits import ExitCode
+from batchrunner.job import Error, Job, Result
 from batchrunner.jobfile.options import ReadOptions
-from batchrunner.jobfile.results import Layout, form_of, write_results
-from batchrunner.record import Output, Record
+from batchrunner.logbook import Standing
+from batchrunner.routes import lanes_of, resolve_routes
 from batchrunner.runner import Ended, Runner, RunOptions
-from batchrunner.task import Counts, TaskState, Usage
 
 Rows = Iterable[Mapping[str, Any]]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Error:
-    """Why a task failed. ``kind`` is our class, ``code`` the provider's own."""
-
-    kind: str
-    message: str
-    code: str | None
-    status: int | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Result:
-    """One task of a job. ``text`` is the answer's text, ``response`` its whole body; both None without an answer."""
-
-    custom_id: str
-    status: TaskState
-    text: str | None
-    response: Any
-    usage: Usage | None
-    attempts: int
-    error: Error | None
-    row: Mapping[str, Any] | None
-    simulated: bool
 
 
 class Options(TypedDict, total=False):
     """What ``run`` may be told; the names and defaults of ``batchrunner run``.
 
     Rows need ``db``, the database that remembers them, and ``prompt``, made from each; a job file has its own database
-    beside it. ``key`` is looked for in the provider's environment variables where it is not given. ``limit``: only the
-    first N tasks. ``changed``: what becomes of lines that were edited or removed since they were loaded.
-    ``on_progress`` is told where the run stands, four times a second.
+    beside it. ``key`` is looked for in the provider's environment variables where it is not given. ``lanes``: several
+    places to send to, a file or a list of its tables or of words like ``openai:KEY_2``. ``limit``: only the first N
+    tasks. ``canary``: so many of them go alone. ``changed``: what becomes of lines that were edited or removed since
+    they were loaded. ``on_progress`` is told where the run stands, four times a second.
     """
 
     db: str | Path | None
     provider: str | None
     base_url: str | None
     key: str | None
+    lanes: str | Path | Sequence[str | Mapping[str, Any]] | None
     model: str | None
     prompt: str | None
     system: str | None
@@ -86,6 +71,8 @@ class Options(TypedDict, total=False):
     timeout: float
     attempts: int
     limit: int | None
+    stream: bool
+    canary: int
     grace: float
     on_bad_line: Literal["stop", "skip"]
     changed: Literal["redo", "keep", "stop"]
@@ -95,60 +82,21 @@ class Options(TypedDict, total=False):
 
 
 _DEFAULTS: dict[str, Any] = {
-    **dict.fromkeys(("db", "provider", "base_url", "key", "model", "prompt", "system", "id_column", "on_progress")),
+    **dict.fromkeys(
+        ("db", "provider", "base_url", "key", "lanes", "model", "prompt", "system", "id_column", "on_progress")
+    ),
     **dict.fromkeys(("rpm", "tpm", "concurrency", "limit")),
     "params": {},
     "timeout": TIMEOUT,
     "attempts": ATTEMPTS,
+    "canary": CANARY,
     "grace": GRACE,
     "on_bad_line": "stop",
     "changed": "stop",
     "in_flight": "retry",
+    "stream": False,
     "check": False,
 }
-
-
-class Job:
-    """A job's database, for reading; also while it runs. Raises StoreError if it is none."""
-
-    def __init__(self, database: str | Path) -> None:
-        self.path = Path(database)
-        with Reader(self.path) as reader:
-            jobs = reader.jobs()
-        if not jobs:
-            raise ConfigError(f"{self.path}: no job was loaded into it yet")
-        self.name = jobs[-1].name
-        self._id = jobs[-1].id
-
-    def __repr__(self) -> str:
-        counts = self.counts
-        states = ", ".join(f"{counts[state]:,} {state}" for state in TaskState if counts[state])
-        return f"Job {self.name}: {states or 'empty'}"
-
-    @property
-    def counts(self) -> Counts:
-        """How many tasks are in each state just now."""
-        with Reader(self.path) as reader:
-            return reader.counts(self._id)
-
-    def results(self, *states: TaskState) -> Iterator[Result]:
-        """Every task in input order, or those in *states*; read a page at a time."""
-        with Reader(self.path) as reader:
-            for record in reader.records(self._id, states or None):
-                yield _result(record)
-
-    def succeeded(self) -> Iterator[Result]:
-        return self.results(TaskState.SUCCEEDED)
-
-    def failed(self) -> Iterator[Result]:
-        return self.results(TaskState.FAILED)
-
-    def write(self, path: str | Path, *, partial: bool = False, force: bool = False) -> tuple[Output, ...]:
-        """Write a result file, whose suffix says the form: .jsonl (OpenAI Batch output), .csv or .tsv."""
-        target = str(path)
-        with Reader(self.path) as reader:
-            layout = Layout(form=form_of(target), columns=reader.columns(self._id))
-            return write_results(reader.records(self._id), target, layout, partial=partial, force=force)
 
 
 class Stopped(BatchRunnerError):  # noqa: N818  (what happened, not what is wrong)
@@ -226,14 +174,18 @@ def _call(job: str | Path | Rows, options: Options) -> _Call:
     asked = {**_DEFAULTS, **options}
     database = _database(job, asked["db"])
     path = str(job) if isinstance(job, str | Path) else _store_rows(job, database)
-    environ = dict(os.environ) if asked["key"] is None else {"key": asked["key"]}
-    source = KeySource(variable=None if asked["key"] is None else "key")
+    limits = LimitSettings(
+        rpm=asked["rpm"],
+        tpm=asked["tpm"],
+        concurrency=asked["concurrency"] or CONCURRENCY,
+        stated_concurrency=asked["concurrency"] is not None,
+    )
+    lanes = _lanes(asked, limits)
     told = RunOptions(
         job=path,
         database=database,
-        endpoint=resolve_endpoint(
-            provider=asked["provider"], base_url=asked["base_url"], source=source, environ=environ
-        ),
+        endpoint=lanes[0].endpoint if lanes else _endpoint(asked),
+        lanes=lanes,
         read=ReadOptions(
             model=asked["model"],
             prompt=asked["prompt"],
@@ -241,22 +193,33 @@ def _call(job: str | Path | Rows, options: Options) -> _Call:
             id_column=asked["id_column"],
             params=tuple(asked["params"].items()),
         ),
-        limits=LimitSettings(
-            rpm=asked["rpm"],
-            tpm=asked["tpm"],
-            concurrency=asked["concurrency"] or CONCURRENCY,
-            stated_concurrency=asked["concurrency"] is not None,
-        ),
+        limits=limits,
         retry=RetrySettings(attempts=asked["attempts"]),
         run=RunSettings(
             timeout=asked["timeout"],
             grace=asked["grace"],
             in_flight=asked["in_flight"],
             max_tasks=asked["limit"],
+            stream=asked["stream"],
+            canary=asked["canary"],
         ),
         on_bad_line=asked["on_bad_line"],
     )
     return _Call(options=told, changed=asked["changed"], check=asked["check"], on_progress=asked["on_progress"])
+
+
+def _lanes(asked: Mapping[str, Any], limits: LimitSettings) -> tuple[Route, ...]:
+    if asked["lanes"] is None:
+        return ()
+    if any(asked[name] is not None for name in ("provider", "base_url", "key")):
+        raise ConfigError("provider, base_url and key say where to send, and so do the lanes; keep one of them")
+    return resolve_routes(lanes_of(asked["lanes"]), limits, os.environ)
+
+
+def _endpoint(asked: Mapping[str, Any]) -> Endpoint:
+    environ = dict(os.environ) if asked["key"] is None else {"key": asked["key"]}
+    source = KeySource(variable=None if asked["key"] is None else "key")
+    return resolve_endpoint(provider=asked["provider"], base_url=asked["base_url"], source=source, environ=environ)
 
 
 def _database(job: str | Path | Rows, db: str | Path | None) -> Path:
@@ -277,36 +240,6 @@ def _store_rows(rows: Rows, database: Path) -> str:
         for row in rows:
             stream.write(json.dumps(dict(row), ensure_ascii=False) + "\n")
     return str(path)
-
-
-def _result(record: Record) -> Result:
-    answer, attempt = record.answer, record.attempt
-    failed = record.state is TaskState.FAILED and attempt is not None
-    return Result(
-        custom_id=record.custom_id,
-        status=record.state,
-        text=None if answer is None else answer_text(answer.body),
-        response=None if answer is None else _parsed(answer.body),
-        usage=None if attempt is None else attempt.usage,
-        attempts=record.attempts,
-        error=_error(record) if failed else None,
-        row=None if record.row is None else json.loads(record.row),
-        simulated=answer is not None and answer.simulated,
-    )
-
-
-def _error(record: Record) -> Error:
-    attempt = record.attempt
-    assert attempt is not None
-    kind, message = record.error_class or "unknown", attempt.message or ""
-    return Error(kind=kind, message=message, code=attempt.code, status=attempt.status)
-
-
-def _parsed(body: str | bytes) -> Any:
-    try:
-        return json.loads(body)
-    except ValueError:
-        return body
 
 
 def _loop_is_running() -> bool:

@@ -5,10 +5,9 @@ import signal
 import socket
 import threading
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
+from contextlib import AsyncExitStack, ExitStack
+from dataclasses import dataclass, field
 from functools import partial
-from hashlib import blake2b
 from pathlib import Path
 from random import Random
 from typing import BinaryIO, Literal, Self
@@ -20,31 +19,35 @@ from anyio.abc import TaskStatus
 from batchrunner import __version__
 from batchrunner.api.client import Client
 from batchrunner.clock import Clock
-from batchrunner.config import Endpoint, LimitSettings, RetrySettings, RunSettings
-from batchrunner.coordinator import Coordinator, Grant, Standing
+from batchrunner.config import Endpoint, LimitSettings, RetrySettings, Route, RunSettings
+from batchrunner.coordinator import Coordinator, Grant
 from batchrunner.db.lock import OwnerLock
 from batchrunner.db.store import NO_LAST, Store
-from batchrunner.errors import BatchRunnerError, JobFileError
+from batchrunner.db.waiting import Waiting
+from batchrunner.errors import BatchRunnerError, ConfigError, JobFileError
 from batchrunner.exits import ExitCode
 from batchrunner.jobfile.options import ReadOptions
-from batchrunner.learned import find_learned, keep_learned, read_learned
-from batchrunner.limits.limiter import Limiter
+from batchrunner.lanemaker import LaneMaker
+from batchrunner.lanes import Lanes
 from batchrunner.loader import STDIN, Decide, Loaded, load
-from batchrunner.record import Belief
+from batchrunner.logbook import Standing
+from batchrunner.provider import GENERIC
+from batchrunner.quota import Quota
 from batchrunner.retry import Stop
-from batchrunner.task import Counts, Report, TaskState
+from batchrunner.task import Counts, Lease, Outcome, Report, Sighting, TaskState
 from batchrunner.worker import Worker
 
 TICK = 0.25  # seconds between looks at where the run stands
 BELIEVE_EVERY = 30.0  # seconds
-REMEMBER = 60.0  # seconds of earlier sends that still count against the limits
-UNUSABLE = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)  # what beliefs of no use raise
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunOptions:
-    """All that a run is told. ``job`` is a path, or ``-`` for standard input."""
+    """All that a run is told. ``job`` is a path, or ``-`` for standard input.
+
+    ``lanes``: where requests go, if it is more than the one ``endpoint`` with its ``limits``.
+    """
 
     job: str
     database: Path
@@ -57,6 +60,14 @@ class RunOptions:
     settings: str = "{}"  # what the user said, as JSON, for the record; never a key
     seed: int | None = None
     learned: Path | None = None  # the file in which all jobs of this user keep what they learned of limits
+    lanes: tuple[Route, ...] = ()
+
+    @property
+    def routes(self) -> tuple[Route, ...]:
+        """Where requests go; one that was not named is known by its provider or its host."""
+        known = self.endpoint.provider.name
+        name = self.endpoint.host if known == GENERIC.name else known
+        return self.lanes or (Route(name=name, endpoint=self.endpoint, limits=self.limits),)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,6 +109,7 @@ class Runner:
         self._exit = ExitStack()
         self._signal: int | None = None
         self._one_at_a_time: anyio.CapacityLimiter | None = None
+        self._clients: dict[str, Client] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -134,12 +146,13 @@ class Runner:
             pid=os.getpid(),
             host=socket.gethostname(),
             version=__version__,
-            endpoint=options.endpoint.base_url,
+            endpoint=", ".join(route.endpoint.base_url for route in options.routes),
             settings=options.settings,
         )
-        self._lane = self._make_lane()
         self._believed_at = now
-        self._limiter = self._make_limiter(now)
+        self._maker = self._make_maker(now)
+        self._lanes = Lanes(options.routes, self._maker.make)
+        self._check_models()
         self._coordinator = self._make_coordinator()
         return self.loaded
 
@@ -152,17 +165,14 @@ class Runner:
 
     async def drive(self) -> Ended:
         """The same, inside a running event loop."""
-        options = self._options
+        routes = self._options.routes
+        concurrency = sum(route.limits.concurrency for route in routes)
         self._one_at_a_time = anyio.CapacityLimiter(1)
-        client = Client(
-            options.endpoint,
-            version=__version__,
-            concurrency=options.limits.concurrency,
-            timeout=options.run.timeout,
-        )
         try:
-            async with client, anyio.create_task_group() as house:
-                worker = Worker(self._exchange, client.send, clock=self._clock, concurrency=options.limits.concurrency)
+            async with AsyncExitStack() as doors, anyio.create_task_group() as house:
+                for route in routes:
+                    self._clients[route.name] = await doors.enter_async_context(self._make_client(route))
+                worker = Worker(self._exchange, self._send, clock=self._clock, concurrency=concurrency)
                 if threading.current_thread() is threading.main_thread():
                     await house.start(self._listen, worker)
                 if self._on_start is not None:
@@ -177,30 +187,42 @@ class Runner:
 
     # -- private
 
-    def _make_limiter(self, now: float) -> Limiter:
-        limiter = self._blank_limiter(now)
-        for belief in self._known():
-            try:
-                limiter.believe(belief.value, now=now)
-                break
-            except UNUSABLE:  # of another version, or edited: half of it may be believed by now
-                self._warn("what an earlier run learned of the limits can't be used, and is learned anew")
-                limiter = self._blank_limiter(now)
-        for sent in self._store.recent_sends(since=now - REMEMBER):
-            if not sent.refused:
-                limiter.remember(sent.at, sent.cost, now)
-        return limiter
+    def _check_models(self) -> None:
+        """Each model that waits is taken by some lane. Raises ConfigError."""
+        routes = self._options.routes
+        waiting = Waiting(self._store, self.job_id)
+        for model in waiting.models:
+            if not any(route.serves(model) for route in routes) and waiting.has(model):
+                raise ConfigError(f"no lane takes the model {model!r} of the job's lines; add it to a lane's models")
 
-    def _blank_limiter(self, now: float) -> Limiter:
-        limits = self._options.limits
-        return Limiter(limits, now=now, start=limits.concurrency if limits.stated_concurrency else 1)
+    def _make_maker(self, now: float) -> LaneMaker:
+        options = self._options
+        return LaneMaker(
+            self._store,
+            self.job_id,
+            canary=options.run.canary,
+            believe=options.run.learned,
+            learned=options.learned,
+            warn=self._warn,
+            now=now,
+        )
+
+    def _make_client(self, route: Route) -> Client:
+        limits, run = route.limits, self._options.run
+        return Client(
+            route.endpoint,
+            version=__version__,
+            concurrency=limits.concurrency,
+            timeout=run.timeout,
+            stream=run.stream,
+        )
 
     def _make_coordinator(self) -> Coordinator:
         run = self._options.run
         last = NO_LAST if run.max_tasks is None else self._store.position_of(self.job_id, run.max_tasks)
         return Coordinator(
             self._store,
-            self._limiter,
+            self._lanes,
             job_id=self.job_id,
             run_id=self.run_id,
             policy=self._options.retry,
@@ -209,40 +231,23 @@ class Runner:
             last=last,
         )
 
-    def _make_lane(self) -> tuple[str, str, str]:
-        """What limits are known by: the endpoint, a one-way fingerprint of the key, the model."""
-        endpoint = self._options.endpoint
-        key = "" if endpoint.key is None else blake2b(endpoint.key.reveal().encode(), digest_size=4).hexdigest()
-        return endpoint.base_url, key, self._store.first_model(self.job_id)
+    async def _send(self, lease: Lease, /, *, now: float, on_head: Callable[[Quota], None]) -> Outcome:
+        """By the client of the lane's route: a key never meets another address."""
+        return await self._clients[lease.lane.partition("/")[0]].send(lease, now=now, on_head=on_head)
 
-    async def _exchange(self, reports: Sequence[Report], /, *, want: int) -> Grant:
-        exchange = partial(self._exchange_now, reports, want, self._clock())
-        return await to_thread.run_sync(exchange, limiter=self._one_at_a_time)
-
-    def _exchange_now(self, reports: Sequence[Report], want: int, now: float) -> Grant:
-        grant = self._coordinator.exchange(reports, want=want, now=now)
-        if now > self._believed_at + BELIEVE_EVERY:
-            self._believe(now)
+    async def _exchange(self, reports: Sequence[Report], /, *, want: int, sightings: Sequence[Sighting] = ()) -> Grant:
+        exchange = partial(self._exchange_now, reports, want, self._clock(), sightings)
+        grant = await to_thread.run_sync(exchange, limiter=self._one_at_a_time)
+        for notice in grant.notices:
+            self._warn(notice)
         return grant
 
-    def _believe(self, now: float) -> None:
-        """Keep what was learned of the limits, so that a run that is killed has not learned it in vain."""
-        self._store.believe(self._belief(now))
-        self._believed_at = now
-
-    def _belief(self, now: float) -> Belief:
-        endpoint, key_label, model = self._lane
-        value = {**self._limiter.beliefs(), "state": asdict(self._limiter.state(now))}
-        return Belief(endpoint=endpoint, key_label=key_label, model=model, value=value, at=now)
-
-    def _known(self) -> list[Belief]:
-        """What earlier runs of this job, and other jobs of this user, learned of our limits; the newest first."""
-        if not self._options.run.learned:
-            return []
-        path = self._options.learned
-        shared = None if path is None else find_learned(read_learned(path, warn=self._warn), self._lane)
-        known = [belief for belief in (self._store.belief(*self._lane), shared) if belief is not None]
-        return sorted(known, key=lambda belief: -belief.at)
+    def _exchange_now(self, reports: Sequence[Report], want: int, now: float, sightings: Sequence[Sighting]) -> Grant:
+        grant = self._coordinator.exchange(reports, want=want, now=now, sightings=sightings)
+        if now > self._believed_at + BELIEVE_EVERY:
+            self._maker.keep(self._lanes, now)
+            self._believed_at = now
+        return grant
 
     async def _listen(self, worker: Worker, *, task_status: TaskStatus[None]) -> None:
         """The first signal drains, for at most the grace period; the second abandons."""
@@ -269,9 +274,8 @@ class Runner:
         code = self._exit_code(counts, stop)
         reason = code.label if stop is None else stop.reason.message
         self._store.end_run(self.run_id, ended_at=now, exit_code=code, reason=reason)
-        self._believe(now)
-        if self._options.learned is not None:
-            keep_learned(self._options.learned, self._belief(now), warn=self._warn)
+        self._maker.keep(self._lanes, now)
+        self._maker.share(self._lanes, now)
         return Ended(
             exit_code=code,
             job_id=self.job_id,

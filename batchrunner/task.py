@@ -54,8 +54,9 @@ class Lease:
 
     ``attempt`` counts the sends of this task from 1; ``failures`` those of them that used up a try.
     ``cost`` is the tokens reserved for it. ``permit`` is the limiter's own note, handed back with the report.
-    ``lane`` names where it goes: the endpoint, with which key. ``model`` is the one to send instead of the line's own,
-    None = as the line says. ``reserved``: money, the most it can cost, in billionths; None = no price is known.
+    ``lane`` names where it goes: ``route/model``. ``model`` is the one to send instead of the line's own, None = as the
+    line says, which is ``line_model`` (empty for none). ``reserved``: money, the most it can cost, in billionths; None
+    = no price is known.
     """
 
     attempt_id: int
@@ -70,6 +71,7 @@ class Lease:
     permit: Any = field(repr=False)
     lane: str = ""
     model: str | None = None
+    line_model: str = ""
     reserved: int | None = None
 
 
@@ -181,6 +183,16 @@ class Report:
 
     lease: Lease
     outcome: Outcome
+    sent_at: float
+    received_at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sighting:
+    """What the head of a reply told of limits while its body still comes; the report does not repeat it."""
+
+    lease: Lease
+    quota: Quota
     sent_at: float
     received_at: float
 

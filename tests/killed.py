@@ -41,11 +41,15 @@ class Outcome:
 
 
 def run_and_kill(
-    job: Path, base_url: str, *options: str, kills: int, longest: float, rng: Random, least: float = 0.3
+    job: Path, base_url: str | None, *options: str, kills: int, longest: float, rng: Random, least: float = 0.3
 ) -> Outcome:
-    """Run *job*, kill it *kills* times after random times of up to *longest* seconds of work, then let it finish."""
+    """Run *job*, kill it *kills* times after random times of up to *longest* seconds of work, then let it finish.
+
+    Without *base_url*, the options say where to send.
+    """
     database = job.with_suffix(".db")
-    command = (sys.executable, "-m", "batchrunner", "run", str(job), "--base-url", base_url, "-q", *options)
+    where = () if base_url is None else ("--base-url", base_url)
+    command = (sys.executable, "-m", "batchrunner", "run", str(job), *where, "-q", *options)
     seen: list[Kill] = []
     answers: dict[int, bytes] = {}
     attempts: dict[int, int] = {}

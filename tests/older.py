@@ -64,6 +64,7 @@ def turn_back(path: Path) -> None:
             connection.execute(f"ALTER TABLE {table} DROP COLUMN {column}")
         for view, query in VIEWS.items():
             connection.execute(f"CREATE VIEW {view} AS {query}")
+        connection.execute("DROP TABLE model")
         connection.execute("DROP VIEW events")
         connection.execute("DROP TABLE event")
         connection.execute("UPDATE alembic_version SET version_num = '0001'")

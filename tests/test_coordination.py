@@ -11,10 +11,12 @@ from tempfile import TemporaryDirectory
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from batchrunner.config import LimitSettings, RetrySettings
+from batchrunner.config import Endpoint, LimitSettings, RetrySettings, Route
 from batchrunner.coordinator import Coordinator, Grant
 from batchrunner.db.store import NO_LAST, Store
 from batchrunner.jobfile.options import ReadOptions
+from batchrunner.lane import Lane
+from batchrunner.lanes import Lanes
 from batchrunner.limits.limiter import Limiter
 from batchrunner.loader import load
 from batchrunner.quota import Dimension, Quota, Window
@@ -35,6 +37,11 @@ NOW = 1_790_000_000.0
 ANSWER = Success(status=200, body=b'{"choices": []}', usage=Usage(prompt_tokens=9, completion_tokens=1))
 
 
+def make_lane(route: Route, model: str, siblings: list[Lane], now: float) -> Lane:
+    """Knows nothing of earlier runs, and takes no time to find out how many may be in flight."""
+    return Lane(route, model, Limiter(route.limits, now=now, start=8), siblings=siblings)
+
+
 class Bench:
     """A store with *tasks* tasks, a coordinator over it, and a clock moved by hand."""
 
@@ -50,10 +57,11 @@ class Bench:
         run = self.store.begin_run(
             self.job_id, started_at=NOW, pid=1, host="here", version="0", endpoint="http://x", settings="{}"
         )
-        self.limiter = Limiter(LimitSettings(concurrency=8), now=NOW, start=8)
+        limits = LimitSettings(concurrency=8)
+        route = Route(name="here", endpoint=Endpoint(base_url="http://x"), limits=limits)
         self.coordinator = Coordinator(
             self.store,
-            self.limiter,
+            Lanes([route], make_lane),
             job_id=self.job_id,
             run_id=run,
             policy=RetrySettings(attempts=3),

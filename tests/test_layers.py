@@ -14,9 +14,11 @@ FLOORS = [
     {"task"},
     {"provider"},
     {"config"},
-    {"record", "retry"},
+    {"canary", "record", "retry", "shared"},
     {"api", "credentials", "db", "jobfile", "learned", "limits", "report", "simulator"},
-    {"coordinator", "loader"},
+    {"backlog", "entries", "lane"},
+    {"lanemaker", "lanes", "logbook"},
+    {"coordinator", "job", "loader", "routes"},
     {"worker"},
     {"runner"},
     {"library"},
@@ -25,7 +27,7 @@ FLOORS = [
 ]
 FLOOR = {part: floor for floor, parts in enumerate(FLOORS) for part in parts}
 DOORS = {
-    "aiohttp": {"api/client.py", "simulator/server.py"},
+    "aiohttp": {"api/client.py", "simulator/server.py", "simulator/wire.py"},
     "aiolimiter": {"pacer.py"},
     "alembic": {"db/engine.py"},
     "click": {"cli/"},
@@ -33,7 +35,7 @@ DOORS = {
     "httpx": {"api/client.py"},
     "httpx_aiohttp": {"api/client.py"},
     "jinja2": {"jobfile/template.py"},
-    "msgspec": {"api/reply.py", "jobfile/", "provider.py", "simulator/"},
+    "msgspec": {"api/reply.py", "jobfile/", "provider.py", "routes.py", "simulator/"},
     "rich": {"report/terminal.py"},
     "rich_click": {"cli/"},
     "sqlalchemy": {"db/"},

@@ -18,11 +18,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, multiple, rule
 from sqlalchemy.exc import IntegrityError
 
-from batchrunner.db import schema, store
+from batchrunner.db import schema, store, waiting
 from batchrunner.db.engine import open_reader
 from batchrunner.db.jobs import Jobs
 from batchrunner.db.lock import OwnerLock, is_owned
-from batchrunner.db.store import Closing, Opening, Store
+from batchrunner.db.store import NO_LAST, Closing, Opening, Store
+from batchrunner.db.waiting import Waiting
 from batchrunner.errors import AccountingError, DatabaseBusy, SchemaTooNew, StoreError
 from batchrunner.record import Belief
 from batchrunner.task import Request, TaskState
@@ -56,6 +57,13 @@ class Queue:
         ]
         self.store.exchange(job, self.run, closings=[], openings=opened)
         return opened
+
+    def fresh(self, job: int = 1, *, after: int = 0, limit: int = 9, last: int = NO_LAST) -> list[int]:
+        found, _ = Waiting(self.store, job, last=last).fresh("m", after=after, limit=limit)
+        return [task.task_id for task in found]
+
+    def due(self, now: float, *, limit: int = 9) -> list[int]:
+        return [task.task_id for task in Waiting(self.store, 1).due("m", now=now, limit=limit)]
 
     def end(self, *closings: Closing, job: int = 1) -> None:
         self.store.exchange(job, self.run, closings=closings, openings=[])
@@ -249,36 +257,56 @@ def test_a_result_cannot_be_changed(queue: Queue) -> None:
 
 def test_fresh_tasks_come_in_order_and_by_the_page(queue: Queue) -> None:
     queue.lease(2)
-    assert [task.task_id for task in queue.store.fresh(queue.job, after=0, limit=2)] == [1, 3]
-    assert [task.task_id for task in queue.store.fresh(queue.job, after=3, limit=9)] == [4, 5]
-    assert [task.task_id for task in queue.store.fresh(queue.job, after=0, limit=9, last=3)] == [1, 3]
+    assert queue.fresh(limit=2) == [1, 3]
+    assert queue.fresh(after=3) == [4, 5]
+    assert queue.fresh(last=3) == [1, 3]
+
+
+def test_each_model_is_read_by_itself_and_a_stretch_at_a_time(queue: Queue) -> None:
+    """The next task of a rare model may be far away; a read ends all the same, and says where to go on."""
+    queue.execute("UPDATE request SET model = 'rare' WHERE task_id = 5")
+    queue.execute("UPDATE request SET model = NULL WHERE task_id = 4")
+    queue.execute("INSERT INTO model VALUES (1, 'rare'), (1, '')")
+    it = Waiting(queue.store, queue.job, stretch=3)
+    assert it.models == ("", "m", "rare")
+    assert it.fresh("rare", after=0, limit=9) == ([], 3)
+    found, read_to = it.fresh("rare", after=3, limit=9)
+    assert ([task.task_id for task in found], read_to) == ([5], None)
+    assert [task.task_id for task in it.fresh("", after=3, limit=9)[0]] == [4]
+    assert it.fresh("m", after=0, limit=2)[1] == 2
+
+
+def test_a_job_knows_its_models(queue: Queue) -> None:
+    assert queue.query("SELECT job_id, name FROM model") == [(1, "m")]
 
 
 def test_a_task_that_waits_is_due_when_its_time_has_come(queue: Queue) -> None:
     first, second = queue.lease(1, 2)
     queue.end(failure(first, TaskState.PENDING, available_at=NOW + 9))
     queue.end(failure(second, TaskState.PENDING, available_at=NOW + 5))
-    assert [task.task_id for task in queue.store.fresh(queue.job, after=0, limit=9)] == [3, 4, 5]
-    assert queue.store.next_due(queue.job) == NOW + 5
-    assert queue.store.next_due(queue.job, after=NOW + 5) == NOW + 9
-    assert queue.store.due(queue.job, now=NOW + 4, limit=9) == []
-    assert [task.task_id for task in queue.store.due(queue.job, now=NOW + 9, limit=9)] == [2, 1]
-    (task,) = queue.store.due(queue.job, now=NOW + 9, limit=1)
+    it = Waiting(queue.store, queue.job)
+    assert queue.fresh() == [3, 4, 5]
+    assert it.next_due("m") == NOW + 5
+    assert it.next_due("m", after=NOW + 5) == NOW + 9
+    assert it.next_due("other") is None
+    assert queue.due(NOW + 4) == []
+    assert queue.due(NOW + 9) == [2, 1]
+    (task,) = it.due("m", now=NOW + 9, limit=1)
     assert (task.attempts, task.failures) == (1, 1)
 
 
 def test_other_jobs_tasks_are_not_ours(queue: Queue) -> None:
     other = queue.add_job("b.jsonl", 2)
-    assert [task.task_id for task in queue.store.fresh(other, after=0, limit=9)] == [6, 7]
+    assert queue.fresh(other) == [6, 7]
     assert queue.store.counts(other).total == 2
 
 
 @pytest.mark.parametrize(
     ("query", "parameters"),
     [
-        (store._FRESH, (1, 9, 0, 9)),
-        (store._DUE, (1, 9, NOW, 9)),
-        (store._NEXT_DUE, (1, 0.0, 9)),
+        (waiting._FRESH, (1, 9, "m", 0, 9, 9)),
+        (waiting._DUE, (1, 9, "m", NOW, 9)),
+        (waiting._NEXT_DUE, (1, 9, "m", 0.0)),
         (store._MOVE, ("pending", 0, 0, None, None, 1)),
         (store._CLOSE, (*("success", 1.0, 1.0), *(None,) * 9, 0, None, None, 1)),
         ("SELECT id FROM attempt WHERE outcome IS NULL", ()),
@@ -320,8 +348,8 @@ def test_what_a_crash_left_open_is_closed_and_counted(tmp_path: Path, hold: bool
 def test_recovered_tasks_go_before_those_never_sent(queue: Queue) -> None:
     queue.lease(4)
     queue.store.recover(queue.job, at=NOW, hold=False)
-    assert [task.task_id for task in queue.store.due(queue.job, now=NOW, limit=9)] == [4]
-    assert [task.task_id for task in queue.store.fresh(queue.job, after=0, limit=9)] == [1, 2, 3, 5]
+    assert queue.due(NOW) == [4]
+    assert queue.fresh() == [1, 2, 3, 5]
 
 
 def test_the_crash_of_another_job_is_left_to_that_job(queue: Queue) -> None:
@@ -616,8 +644,7 @@ class QueueMachine(RuleBasedStateMachine):
 
     @rule(target=leases, limit=st.integers(1, 4))
     def lease(self, limit: int) -> Any:
-        tasks = self.queue.store.due(1, now=NOW, limit=limit) + self.queue.store.fresh(1, after=0, limit=limit)
-        opened = self.queue.lease(*(task.task_id for task in tasks))
+        opened = self.queue.lease(*self.queue.due(NOW, limit=limit), *self.queue.fresh(limit=limit))
         for opening in opened:
             assert self.expected[opening.task_id] is TaskState.PENDING
             self.open.add(opening.attempt_id)

@@ -15,7 +15,7 @@ from batchrunner.cli.settings import Said, option_name
 from batchrunner.errors import BatchRunnerError
 
 if TYPE_CHECKING:
-    from batchrunner.config import Endpoint
+    from batchrunner.config import Endpoint, Route
 
 SAFE_SQLITE = (3, 51, 3)  # from here on, and in some backports, two writers at once are harmless
 ROOM = 1 << 30  # bytes of free disk below which to warn
@@ -60,17 +60,29 @@ def _machine(folder: Path) -> Iterator[tuple[bool, str]]:
 
 
 def _provider(given: dict[str, Any]) -> Iterator[tuple[bool, str]]:
+    from batchrunner.cli.lanes import routes_of
     from batchrunner.cli.run import endpoint_of
     from batchrunner.cli.settings import environment
+    from batchrunner.config import LimitSettings, Route
 
     try:
-        endpoint = endpoint_of(given, environment())
+        routes = routes_of(given, LimitSettings(), environment())
+        routes = routes or (Route(name="", endpoint=endpoint_of(given, environment())),)
     except BatchRunnerError as error:
         yield False, str(error)
         return
+    for route in routes:
+        for good, sentence in _route(route, given["model"]):
+            yield good, f"lane {route.name}: {sentence}" if route.name else sentence
+
+
+def _route(route: "Route", model: str | None) -> Iterator[tuple[bool, str]]:
+    endpoint = route.endpoint
     yield True, f"endpoint {endpoint.base_url}, {'no key' if endpoint.key is None else f'key {endpoint.key_source}'}"
-    if given["model"]:
-        yield _ask(endpoint, given["model"])
+    if model and route.serves(model):
+        yield _ask(endpoint, route.name_of(model))
+    elif model:
+        yield True, f"does not take {model}"
 
 
 def _ask(endpoint: "Endpoint", model: str) -> tuple[bool, str]:

@@ -39,6 +39,7 @@ def status(job: str | None, db: str | None, *, as_json: bool) -> int:
                 run=runs[-1] if runs else None,
                 alive=alive and bool(runs) and runs[-1].ended_at is None,
                 errors=reader.errors_by_class(seen.id),
+                lanes=reader.lanes(seen.id),
             )
             if as_json:
                 click.echo(json.dumps(status_json(standing, now), ensure_ascii=False))

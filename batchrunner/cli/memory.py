@@ -21,19 +21,31 @@ from batchrunner.errors import ConfigError
 KEYS = frozenset(("key_env", "key_file", "key_cmd"))
 REMEMBERED = (
     *("model", "prompt", "template", "system", "params", "id_column", "input_format", "on_bad_line"),
-    *("provider", "base_url", "key_env", "key_file", "key_cmd", "proxy", "ca_file"),
-    *("rpm", "tpm", "concurrency", "headroom", "timeout", "attempts"),
+    *("provider", "base_url", "lane", "lanes_file", "key_env", "key_file", "key_cmd", "proxy", "ca_file"),
+    *("rpm", "tpm", "concurrency", "headroom", "timeout", "attempts", "stream", "canary"),
     *("outputs", "errors_file", "layout", "extras", "prefix", "for_excel"),
 )
 # Of the first names those count that were said most directly; who said the others loses the second names as well.
 BELONGING: tuple[tuple[frozenset[str], frozenset[str]], ...] = (
-    (frozenset(("provider", "base_url")), KEYS),
+    (frozenset(("provider", "base_url", "lane", "lanes_file")), KEYS),
     (KEYS, frozenset()),
     (frozenset(("prompt", "template")), frozenset()),
     (frozenset(("outputs",)), frozenset(("errors_file", "layout", "extras", "prefix", "for_excel"))),
 )
-PATHS = ("template", "key_file", "ca_file", "errors_file", "outputs")  # kept absolute, so that any folder will do
-NOTHING: Mapping[str, Any] = {"outputs": (), "extras": False, "for_excel": False, "prefix": ""}  # else None
+PATHS = (
+    "template",
+    "lanes_file",
+    "key_file",
+    "ca_file",
+    "errors_file",
+    "outputs",
+)  # kept absolute, so that any folder will do
+NOTHING: Mapping[str, Any] = {  # else None
+    "outputs": (),
+    "lane": (),
+    "prefix": "",
+    **dict.fromkeys(("extras", "for_excel", "stream"), False),
+}
 FROM_FILES = "from_files"
 LONGEST = 40  # characters of a value in a sentence
 

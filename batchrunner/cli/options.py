@@ -85,6 +85,19 @@ provider_options = together(
         metavar="URL",
         help="Any OpenAI-compatible endpoint, such as https://host/v1; wins over the provider's.",
     ),
+    provider_option(
+        "--lane",
+        metavar="WORD",
+        multiple=True,
+        help="Several places to send to, each with its limits: zhipu, openai:KEY_VARIABLE or a base URL; repeatable.",
+    ),
+    provider_option(
+        "--lanes",
+        "lanes_file",
+        metavar="FILE",
+        type=click.Path(dir_okay=False),
+        help="The same from a file, with limits and model names for each; see the README.",
+    ),
     provider_option("--key-env", metavar="NAME", help="Variable that holds the key."),
     provider_option(
         "--key-file", metavar="FILE", type=click.Path(dir_okay=False), help="File that holds the key (mode 600)."
@@ -126,6 +139,11 @@ speed_options = together(
         default=3,
         help="Tries of a task; rate limits use up none.",
     ),
+    speed_option(
+        "--stream/--no-stream",
+        default=False,
+        help="Ask for answers as streams: limits are told at their start, and no proxy cuts a long silence.",
+    ),
     speed_option("--no-learned", is_flag=True, help="Start without what earlier runs learned of the limits."),
 )
 
@@ -136,6 +154,13 @@ stop_options = together(
         metavar="N",
         type=click.IntRange(min=1),
         help="Only the first N tasks of the job; a later run goes on with the rest.",
+    ),
+    stop_option(
+        "--canary",
+        metavar="N",
+        type=click.IntRange(min=0),
+        default=3,
+        help="The first N tasks go alone, the rest once one is answered; if all fail alike, the run stops. 0: none.",
     ),
     stop_option(
         "--grace",

@@ -8,10 +8,10 @@ from typing import Any, BinaryIO
 import rich_click as click
 
 from batchrunner.cli.outputs import Wanted, check_columns, export
-from batchrunner.coordinator import Standing
 from batchrunner.db.reader import Reader
 from batchrunner.exits import ExitCode
 from batchrunner.loader import Decide
+from batchrunner.logbook import Standing
 from batchrunner.record import Output, Run
 from batchrunner.report.hints import hint
 from batchrunner.report.progress import Progress, estimate
@@ -177,10 +177,23 @@ def _lasted(reader: Reader, run: Run) -> float:
     return 0.0 if sample is None else sample.at - run.started_at
 
 
-def _why(failure: Failure, options: RunOptions) -> str:
+def _reason(options: RunOptions, ended: Ended) -> str:
+    """Why it stopped; of several lanes, why each did."""
+    if ended.stop is None:
+        return ""
+    lanes = ended.standing.lanes
+    sources = {route.name: route.endpoint.key_source for route in options.routes}
+    if len(lanes) == 1:
+        return _why(ended.stop.reason, options.endpoint.key_source)
+    stopped = [(lane.name, lane.stop.reason) for lane in lanes if lane.stop is not None]
+    reasons = [f"{name}: {_why(failure, sources[name.partition('/')[0]])}" for name, failure in stopped]
+    return f"no lane is left for the tasks that wait. {' '.join(reasons)}"
+
+
+def _why(failure: Failure, key_source: str) -> str:
     """What the provider said, and what to do about it."""
     code = f" (code {failure.code})" if failure.code else ""
-    source = f" The key came from {options.endpoint.key_source}." if failure.kind is FailureClass.AUTH else ""
+    source = f" The key came from {key_source}." if failure.kind is FailureClass.AUTH else ""
     advice = hint(failure.kind)
     return f"{advice.happened}: {failure.message}{code}.{source} What to do: {advice.what_to_do}"
 
@@ -191,12 +204,13 @@ def _summary(options: RunOptions, talk: Talk, ended: Ended, outputs: Sequence[Ou
         totals = reader.totals(ended.job_id)
         errors = reader.errors_by_class(ended.job_id)
         simulated = reader.is_simulated(ended.job_id)
+        lanes = reader.lanes(ended.job_id)
         spent = sum(_lasted(reader, run) for run in runs)
     answered = ended.standing.answered
     return Summary(
         db=str(options.database),
         exit=ended.exit_code,
-        reason="" if ended.stop is None else _why(ended.stop.reason, options),
+        reason=_reason(options, ended),
         seconds=ended.elapsed,
         runs=len(runs),
         seconds_all=spent,
@@ -208,4 +222,5 @@ def _summary(options: RunOptions, talk: Talk, ended: Ended, outputs: Sequence[Ou
         outputs=tuple(outputs),
         resume=talk.resume,
         simulated=simulated,
+        lanes=lanes,
     )

@@ -3,7 +3,7 @@
 import json
 import shlex
 import sys
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,6 +51,7 @@ def run(context: click.RichContext, /, job: str | None, db: str | None, **given:
     job = job or db
     if job is None:
         raise click.UsageError("name a job file or its database: batchrunner run JOB", context)
+    from batchrunner.cli.lanes import header, label
     from batchrunner.cli.memory import earlier_settings, settle
     from batchrunner.cli.outputs import check, wanted_of
     from batchrunner.cli.perform import Talk, perform
@@ -66,6 +67,7 @@ def run(context: click.RichContext, /, job: str | None, db: str | None, **given:
     options = run_options(job, database, given, environment(), settings=told.kept)
     wanted = wanted_of(given, given["outputs"] or (str(database.with_suffix(".results.jsonl")),))
     inputs = {"the job file": job, "the template": given["template"], "the key file": given["key_file"]}
+    inputs["the lanes' file"] = given["lanes_file"]
     check(wanted, database, inputs)
     if talks["as_json"] and STDIN in wanted.paths:
         raise ConfigError("--json and -o - both need standard output; name a file for the results")
@@ -74,8 +76,8 @@ def run(context: click.RichContext, /, job: str | None, db: str | None, **given:
         as_json=talks["as_json"],
         quiet=talks["quiet"],
         ascii_only=talks["ascii_only"],
-        label=f"{given['model'] or 'model of each line'} @ {options.endpoint.host}",
-        header=_header(options.endpoint, context.obj.dotenv),
+        label=label(options.routes, given["model"]),
+        header=header(options.routes, context.obj.dotenv),
         resume=f"batchrunner run {shlex.quote(job)}" + ("" if db is None else f" --db {shlex.quote(db)}"),
         changes=told.changes,
         exit_zero=given["exit_zero"],
@@ -103,23 +105,26 @@ def run_options(
     job: str, database: Path, given: Mapping[str, Any], environ: Mapping[str, str], *, settings: str
 ) -> "RunOptions":
     """All of a run's options as values. Raises ConfigError."""
+    from batchrunner.cli.lanes import routes_of
     from batchrunner.config import CONCURRENCY, LimitSettings, RetrySettings, RunSettings
     from batchrunner.learned import learned_path
     from batchrunner.runner import RunOptions
 
-    stated = given["concurrency"] is not None
+    limits = LimitSettings(
+        rpm=given["rpm"],
+        tpm=given["tpm"],
+        concurrency=given["concurrency"] or CONCURRENCY,
+        stated_concurrency=given["concurrency"] is not None,
+        headroom=given["headroom"],
+    )
+    lanes = routes_of(given, limits, environ)
     return RunOptions(
         job=job,
         database=database,
-        endpoint=endpoint_of(given, environ),
+        endpoint=lanes[0].endpoint if lanes else endpoint_of(given, environ),
+        lanes=lanes,
         read=read_options(given),
-        limits=LimitSettings(
-            rpm=given["rpm"],
-            tpm=given["tpm"],
-            concurrency=given["concurrency"] or CONCURRENCY,
-            stated_concurrency=stated,
-            headroom=given["headroom"],
-        ),
+        limits=limits,
         retry=RetrySettings(attempts=given["attempts"]),
         run=RunSettings(
             timeout=given["timeout"],
@@ -127,6 +132,8 @@ def run_options(
             in_flight=given["in_flight"],
             max_tasks=given["limit"],
             learned=not given["no_learned"],
+            stream=given["stream"],
+            canary=given["canary"],
         ),
         on_bad_line=given["on_bad_line"],
         settings=settings,
@@ -190,12 +197,6 @@ def decide_on_terminal(job: str, changed: str) -> "Decide":
         return {"r": "redo", "k": "keep", "s": "stop"}[answer]
 
     return decide
-
-
-def _header(endpoint: "Endpoint", from_dotenv: Collection[str]) -> str:
-    where = " (.env)" if endpoint.key_source in from_dotenv else ""
-    key = f"key {endpoint.key_source}{where}" if endpoint.key is not None else "no key"
-    return f"{key} · {endpoint.base_url}"
 
 
 def _parameter(text: str) -> tuple[str, Any]:

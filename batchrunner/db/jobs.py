@@ -26,6 +26,7 @@ SLICE = 500  # custom_ids looked up at once
 
 _TASK = "INSERT INTO task (id, job_id, custom_id, fingerprint, position, seen) VALUES (?, ?, ?, ?, ?, ?)"
 _REQUEST = "INSERT INTO request (task_id, endpoint, model, body, row) VALUES (?, ?, ?, ?, ?)"
+_MODEL = "INSERT OR IGNORE INTO model (job_id, name) VALUES (?, ?)"
 _REJECT = "INSERT OR REPLACE INTO rejected (job_id, line, offset, reason) VALUES (?, ?, ?, ?)"
 _KNOWN = """
     SELECT id, custom_id, fingerprint, seen, position, state, retired FROM task
@@ -247,6 +248,7 @@ class Jobs:
         connection.exec_driver_sql(_TASK, tasks)
         wide = [(i, r.endpoint, r.model, r.body, r.row) for i, r in enumerate(requests, first)]
         connection.exec_driver_sql(_REQUEST, wide)
+        connection.exec_driver_sql(_MODEL, [(job.id, model) for model in {r.model or "" for r in requests}])
         return first + len(requests) - 1
 
     def _mark(self, connection: Connection, job: JobRow, rejected: Sequence[RejectedLine], place: Place) -> None:

@@ -17,7 +17,7 @@ from sqlalchemy.exc import DatabaseError
 from batchrunner.db.engine import open_reader
 from batchrunner.db.store import Sample, read_counts
 from batchrunner.errors import StoreError
-from batchrunner.record import Answer, Attempt, Belief, Change, ErrorGroup, Job, Record, Run, Story, Totals
+from batchrunner.record import Answer, Attempt, Belief, Change, ErrorGroup, Job, LaneTotals, Record, Run, Story, Totals
 from batchrunner.task import Counts, RejectedLine, TaskState, Usage
 
 _Row = tuple[Any, ...]
@@ -48,7 +48,7 @@ _ATTEMPT = """
     attempt.id, attempt.run_id, attempt.number, attempt.outcome, attempt.leased_at, attempt.sent_at,
     attempt.finished_at, attempt.status, attempt.error_class, attempt.error_code, attempt.message, attempt.request_id,
     attempt.prompt_tokens, attempt.completion_tokens, attempt.cached_tokens, attempt.reasoning_tokens,
-    attempt.possibly_charged, reply.body
+    attempt.possibly_charged, attempt.first_token_at, reply.body
 """
 # the attempt that brought the answer, else the last one
 _RECORD = f"""
@@ -90,9 +90,16 @@ _TOTALS = """
            coalesce(sum(reasoning_tokens), 0)
     FROM attempt WHERE run_id IN (SELECT id FROM run WHERE job_id = ?) AND outcome IS NOT 'released'
 """
+_LANES = "SELECT DISTINCT lane FROM attempt WHERE run_id IN (SELECT id FROM run WHERE job_id = ?) ORDER BY lane"
+_LANE = """
+    SELECT count(*), coalesce(sum(outcome = 'success'), 0), coalesce(sum(status = 429), 0),
+           coalesce(sum(possibly_charged), 0), coalesce(sum(prompt_tokens), 0), coalesce(sum(completion_tokens), 0),
+           coalesce(sum(cached_tokens), 0), coalesce(sum(reasoning_tokens), 0), sum(spent)
+    FROM attempt WHERE run_id IN (SELECT id FROM run WHERE job_id = ?) AND outcome IS NOT 'released' AND lane = ?
+"""
 _LATENCIES = """
-    SELECT finished_at - sent_at AS latency
-    FROM (SELECT outcome, sent_at, finished_at FROM attempt
+    SELECT finished_at - sent_at AS latency, first_token_at - sent_at
+    FROM (SELECT outcome, sent_at, finished_at, first_token_at FROM attempt
           WHERE run_id IN (SELECT id FROM run WHERE job_id = ?) ORDER BY id DESC LIMIT ?)
     WHERE outcome = 'success' AND sent_at IS NOT NULL ORDER BY latency
 """
@@ -173,8 +180,9 @@ class Reader:
         """Sums over every attempt of the job."""
         with self._transaction() as connection:
             sums = tuple(connection.exec_driver_sql(_TOTALS, (job_id,)).one())
-            latencies = [row[0] for row in connection.exec_driver_sql(_LATENCIES, (job_id, NEWEST))]
+            timed = connection.exec_driver_sql(_LATENCIES, (job_id, NEWEST)).all()
             started_at, ended_at = connection.exec_driver_sql(_SPAN, (job_id,)).one()
+        latencies = [row[0] for row in timed]
         return Totals(
             sends=sums[0],
             refused=sums[1],
@@ -184,8 +192,29 @@ class Reader:
             ),
             p50=_percentile(latencies, 50),
             p95=_percentile(latencies, 95),
+            first_token_p50=_percentile(sorted(row[1] for row in timed if row[1] is not None), 50),
             started_at=started_at,
             ended_at=ended_at,
+        )
+
+    def lanes(self, job_id: int) -> tuple[LaneTotals, ...]:
+        """Sums over the attempts of each lane; empty where there was one only, for then the totals say it all."""
+        names = [row[0] for row in self._all(_LANES, job_id)]
+        if len(names) < 2:  # noqa: PLR2004  (as said)
+            return ()
+        return tuple(
+            LaneTotals(
+                lane=name,
+                sends=row[0],
+                answered=row[1],
+                refused=row[2],
+                possibly_charged=row[3],
+                usage=_usage(row[4:8]),
+                spent=row[8],
+            )
+            for name in names
+            if name is not None
+            for row in self._all(_LANE, job_id, name)
         )
 
     def task(self, key: str, *, job_id: int | None = None) -> Story | None:
@@ -310,7 +339,8 @@ def _attempt(cells: _Row) -> Attempt:
         request_id=cells[11],
         usage=None if cells[12] is None else _usage(cells[12:16]),
         possibly_charged=bool(cells[16]),
-        reply=cells[17],
+        first_token_at=cells[17],
+        reply=cells[18],
     )
 
 

@@ -112,6 +112,12 @@ request = _table(
     Column("row", TEXT),  # the input row, JSON, for joining answers back
 )
 
+model = _table(  # the models that a job's lines name, empty for none: each has a queue of its own
+    "model",
+    Column("job_id", INTEGER, ForeignKey("job.id"), primary_key=True),
+    Column("name", TEXT, primary_key=True),
+)
+
 attempt = _table(
     "attempt",
     _id(),
@@ -133,7 +139,7 @@ attempt = _table(
     _integer("cached_tokens"),
     _integer("reasoning_tokens"),
     _integer("possibly_charged", 0),
-    Column("lane", TEXT),  # endpoint, key and model it went to, by name
+    Column("lane", TEXT),  # where it went, and so whose limits it took from: route/model
     Column("model", TEXT),  # as sent, where the lane has another name for it
     Column("first_token_at", REAL),  # of a stream
     _integer("reserved"),  # money, the most it could cost; billionths of the run's currency, like ``spent``

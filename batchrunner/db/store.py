@@ -104,21 +104,13 @@ class Sample:
 class Sent:
     """One send of the recent past, for limits that hold across restarts."""
 
+    lane: str | None
     at: float
     cost: float
     refused: bool
 
 
 NO_LAST = 2**62  # a position beyond every file's end
-_CANDIDATE = """
-    SELECT task.id, custom_id, endpoint, body, attempts, failures, model FROM task JOIN request ON task_id = task.id
-    WHERE job_id = ? AND state = 'pending' AND position <= ?
-"""
-_FRESH = f"{_CANDIDATE} AND available_at = 0 AND task.id > ? ORDER BY task.id LIMIT ?"
-_DUE = f"{_CANDIDATE} AND available_at > 0 AND available_at <= ? ORDER BY available_at, task.id LIMIT ?"
-_NEXT_DUE = """
-    SELECT min(available_at) FROM task WHERE job_id = ? AND state = 'pending' AND available_at > ? AND position <= ?
-"""
 _OPEN = """
     INSERT INTO attempt (id, task_id, run_id, number, leased_at, cost, lane, model, reserved)
     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
@@ -134,6 +126,11 @@ _MOVE = """
     UPDATE task SET state = ?, run_id = NULL, available_at = ?, failures = failures + ?, finished_at = ?,
         error_class = ?
     WHERE id = ? AND state = 'running'
+"""
+# 1e-9, not 0: a due task goes before the ones that were never sent
+_REVIVE = """
+    UPDATE task SET state = 'pending', available_at = 1e-9, failures = 0, finished_at = NULL, error_class = NULL
+    WHERE id = ? AND state = 'failed'
 """
 _RESULT = """
     INSERT INTO result (task_id, attempt_id, status, body, finish_reason, simulated, received_at)
@@ -223,32 +220,11 @@ class Store:
 
     # -- the queue
 
-    def fresh(self, job_id: int, *, after: int, limit: int, last: int = NO_LAST) -> list[Candidate]:
-        """Tasks that were never sent, in input order, beyond task id *after* and up to position *last*."""
-        return [Candidate(*row) for row in self._all(_FRESH, job_id, last, after, limit)]
-
-    def due(self, job_id: int, *, now: float, limit: int, last: int = NO_LAST) -> list[Candidate]:
-        """Tasks sent before whose wait is over, longest waiting first."""
-        return [Candidate(*row) for row in self._all(_DUE, job_id, last, now, limit)]
-
     def position_of(self, job_id: int, ordinal: int) -> int:
         """The position of the job's *ordinal*-th task, counted from 1; beyond every position if it has fewer."""
         query = "SELECT position FROM task WHERE job_id = ? AND retired = 0 ORDER BY position LIMIT 1 OFFSET ?"
         value = self._scalar(query, job_id, ordinal - 1)
         return NO_LAST if value is None else int(value)
-
-    def first_model(self, job_id: int) -> str:
-        """The model of the job's first task; empty where the line names none."""
-        query = """
-            SELECT model FROM task JOIN request ON task_id = task.id
-            WHERE job_id = ? AND retired = 0 ORDER BY position LIMIT 1
-        """
-        return str(self._scalar(query, job_id) or "")
-
-    def next_due(self, job_id: int, *, after: float = 0.0, last: int = NO_LAST) -> float | None:
-        """When the next task that waits may be sent again, looking beyond *after*; None if none waits."""
-        value = self._scalar(_NEXT_DUE, job_id, after, last)
-        return None if value is None else float(value)
 
     def last_attempt_id(self) -> int:
         return int(self._scalar("SELECT coalesce(max(id), 0) FROM attempt"))
@@ -260,14 +236,22 @@ class Store:
         *,
         closings: Sequence[Closing],
         openings: Sequence[Opening],
+        revived: Sequence[int] = (),
         sample: Sample | None = None,
         changes: Sequence[Change] = (),
     ) -> None:
-        """End attempts and begin others, in one transaction: the group commit."""
+        """End attempts and begin others, in one transaction: the group commit.
+
+        *revived*: tasks that failed and are to go again at once, with all their tries.
+        """
         moves: Counter[str] = Counter()
         with self.transaction() as connection:
             if closings:
                 self._close(connection, closings, moves)
+            if revived:
+                count = connection.exec_driver_sql(_REVIVE, [(task_id,) for task_id in revived]).rowcount
+                moves[TaskState.FAILED] -= count
+                moves[TaskState.PENDING] += count
             if openings:
                 self._open(connection, run_id, openings, moves)
             changed = [(count, job_id, state) for state, count in moves.items() if count]
@@ -281,11 +265,19 @@ class Store:
     def recent_sends(self, *, since: float, limit: int = 200_000) -> list[Sent]:
         """What was sent since *since*, oldest first, whatever became of it."""
         query = """
-            SELECT coalesce(sent_at, leased_at), cost, coalesce(status = 429, 0) FROM attempt
+            SELECT lane, coalesce(sent_at, leased_at), cost, coalesce(status = 429, 0) FROM attempt
             WHERE leased_at >= ? AND outcome IS NOT 'released' AND id > ? ORDER BY id
         """
         rows = self._all(query, since, self.last_attempt_id() - limit)
-        return [Sent(at=row[0], cost=row[1], refused=bool(row[2])) for row in rows]
+        return [Sent(lane=row[0], at=row[1], cost=row[2], refused=bool(row[3])) for row in rows]
+
+    def has_answered(self, job_id: int, lane: str) -> bool:
+        """Whether a task of the job was ever answered there."""
+        query = """
+            SELECT EXISTS (SELECT 1 FROM attempt WHERE lane = ? AND outcome = 'success'
+                AND run_id IN (SELECT id FROM run WHERE job_id = ?))
+        """
+        return bool(self._scalar(query, lane, job_id))
 
     # -- by hand
 

@@ -157,6 +157,12 @@ class Limiter:
         self.slots.give()
         self._note(received_at)
 
+    def observe(self, permit: Permit, quota: Quota, *, sent_at: float, received_at: float) -> None:
+        """Take in what the head of a reply told while its body still comes; ``settle`` is not to be told it again."""
+        self._alone = False
+        self._observe(permit, quota, sent_at, received_at)
+        self._note(received_at)
+
     def state(self, now: float) -> LimiterState:
         return LimiterState(
             sent_1m=round(self._sent.total(now)),

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from datetime import tzinfo
 from typing import Any
 
-from batchrunner.record import ErrorGroup, Job, Run
+from batchrunner.record import ErrorGroup, Job, LaneTotals, Run
 from batchrunner.report.clean import clean
+from batchrunner.report.lanes import lane_table, lanes_json
 from batchrunner.report.numbers import clock, duration, instant, percent
 from batchrunner.report.progress import Progress, event, lines
 from batchrunner.report.summary import counts_json, error_table
@@ -25,6 +26,7 @@ class Status:
     alive: bool = False
     progress: Progress | None = None
     errors: tuple[ErrorGroup, ...] = ()
+    lanes: tuple[LaneTotals, ...] = ()
 
 
 def status_text(status: Status, now: float, cells: int, *, ascii_only: bool = False, zone: tzinfo | None = None) -> str:
@@ -34,8 +36,9 @@ def status_text(status: Status, now: float, cells: int, *, ascii_only: bool = Fa
         text += ["", *lines(status.progress, now, cells, ascii_only=ascii_only, zone=zone)]
     else:
         text += ["", *_counts(status.counts)]
-    table = list(error_table(status.errors))
-    joined = "\n".join([*text, "", *table] if table else text)
+    for table in (list(lane_table(status.lanes)), list(error_table(status.errors))):
+        text += ["", *table] if table else []
+    joined = "\n".join(text)
     return joined.encode("ascii", "replace").decode() if ascii_only else joined
 
 
@@ -60,6 +63,7 @@ def status_json(status: Status, now: float) -> dict[str, Any]:
             "host": run.host,
         },
         "progress": event(status.progress, now) if status.alive and status.progress is not None else None,
+        "lanes": lanes_json(status.lanes),
         "classes": {group.error_class: group.count for group in status.errors},
     }
 

@@ -7,10 +7,11 @@ from itertools import zip_longest
 from typing import Any
 
 from batchrunner.exits import ExitCode
-from batchrunner.record import ErrorGroup, Output, Totals
+from batchrunner.record import ErrorGroup, LaneTotals, Output, Totals
 from batchrunner.report.cells import cut, pad, width
 from batchrunner.report.clean import clean
 from batchrunner.report.hints import hint
+from batchrunner.report.lanes import lane_table, lanes_json
 from batchrunner.report.numbers import duration, latency, percent, short
 from batchrunner.task import Counts, TaskState
 
@@ -41,6 +42,7 @@ class Summary:
     outputs: tuple[Output, ...] = ()
     resume: str
     simulated: bool = False
+    lanes: tuple[LaneTotals, ...] = ()
 
 
 def summary_text(summary: Summary, *, ascii_only: bool = False) -> str:
@@ -49,6 +51,7 @@ def summary_text(summary: Summary, *, ascii_only: bool = False) -> str:
         [_headline(summary)],
         list(_accounts(summary)),
         ["  every answer is canned: it came from the built-in simulator"] if summary.simulated else [],
+        list(lane_table(summary.lanes)),
         list(error_table(summary.errors)),
         list(_outputs(summary.outputs)),
         list(_commands(summary)),
@@ -71,12 +74,14 @@ def summary_event(summary: Summary) -> dict[str, Any]:
         "sends": summary.totals.sends,
         "rate_limited": summary.totals.refused,
         "possibly_charged": summary.totals.possibly_charged,
+        "first_token_p50": summary.totals.first_token_p50,
         "tokens": {
             "in": usage.prompt_tokens,
             "out": usage.completion_tokens,
             "cached": usage.cached_tokens,
             "reasoning": usage.reasoning_tokens,
         },
+        "lanes": lanes_json(summary.lanes),
         "classes": {group.error_class: group.count for group in summary.errors},
         "outputs": [{"path": output.path, "rows": output.rows} for output in summary.outputs],
         "simulated": summary.simulated,
@@ -166,6 +171,8 @@ def _traffic(s: Summary) -> Iterator[str]:
         speed.append(f"p50 {latency(totals.p50)} p95 {latency(totals.p95)}")
     if speed:
         yield f"speed    {' · '.join(speed)}"
+    if totals.first_token_p50 is not None:
+        yield f"streams  first token p50 {latency(totals.first_token_p50)}"
     share = f" ({percent(totals.refused, totals.sends)})" if totals.refused else ""
     yield f"429s     {totals.refused:,} of {totals.sends:,} sends{share}"
     if totals.possibly_charged:

@@ -16,6 +16,20 @@ COLUMNS = (
     ("run", "currency TEXT"),
     ("sample", "spent INTEGER"),
 )
+MODELS = (
+    """
+    CREATE TABLE model (
+        job_id INTEGER NOT NULL,
+        name TEXT NOT NULL,
+        PRIMARY KEY (job_id, name),
+        FOREIGN KEY(job_id) REFERENCES job (id)
+    ) STRICT
+    """,
+    """
+    INSERT INTO model
+        SELECT DISTINCT job_id, coalesce(model, '') FROM task JOIN request ON request.task_id = task.id
+    """,
+)
 VIEWS = {
     "results": """
         SELECT task.id, job.name AS job, task.position, task.custom_id, task.state, task.error_class,
@@ -58,5 +72,7 @@ def upgrade() -> None:
         op.execute(f"DROP VIEW {name}")
     for table, column in COLUMNS:
         op.execute(f"ALTER TABLE {table} ADD COLUMN {column}")
+    for statement in MODELS:
+        op.execute(statement)
     for name, query in VIEWS.items():
         op.execute(f"CREATE VIEW {name} AS {query}")

@@ -1,0 +1,174 @@
+"""One lane: a route for one model, with its own limits. It says when it could take a task, and takes it.
+
+A lane may rest (an allowance is used up until some hour) or be closed (its key, its model or its address is no good);
+others go on meanwhile.
+"""
+
+from dataclasses import dataclass
+from math import inf
+
+from batchrunner.canary import Canary
+from batchrunner.config import Route
+from batchrunner.db.store import Candidate
+from batchrunner.limits.estimate import TokenEstimate
+from batchrunner.limits.limiter import Limiter, LimiterState, Permit
+from batchrunner.quota import Dimension, Quota
+from batchrunner.retry import Stop
+from batchrunner.shared import Kinship
+from batchrunner.task import Failure, FailureClass, Report, Sighting, Success
+
+SURELY = 0.7  # an estimate may be a third too high; only what is over the limit even then is refused unsent
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """A permit, and the limiter that gave it: by the time it is settled the lane may have another."""
+
+    limiter: Limiter
+    permit: Permit
+
+    @property
+    def send_at(self) -> float:
+        return self.permit.send_at
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaneState:
+    """Where a lane stands, for screens. ``stop``: why it takes nothing; ``until``: when it will, infinite = never."""
+
+    name: str
+    limiter: LimiterState
+    stop: Stop | None
+    until: float
+
+
+class Lane:
+    """``model`` is the name to send. ``siblings``: the lanes of the same route; it adds itself.
+
+    ``answered``: it has answered a task of this job, now or in an earlier run; until then *canary* tasks go alone.
+    """
+
+    def __init__(
+        self,
+        route: Route,
+        model: str,
+        limiter: Limiter,
+        *,
+        siblings: "list[Lane]",
+        answered: bool = False,
+        canary: int = 0,
+    ) -> None:
+        self.name = f"{route.name}/{model}"
+        self.route, self.model = route, model
+        self.limiter, self.estimate = limiter, TokenEstimate()
+        self.answered = answered
+        self.canary = Canary(0 if answered else canary)
+        self.siblings = siblings
+        siblings.append(self)
+        self.in_flight = 0
+        self._kinship = Kinship()
+        self.stop: Stop | None = None
+        self._until = inf
+
+    def __repr__(self) -> str:
+        return f"<Lane {self.name}>"
+
+    def cost(self, candidate: Candidate) -> float:
+        """Tokens to reserve."""
+        return self.estimate.cost(candidate.body, endpoint=candidate.endpoint)
+
+    def is_closed(self, now: float) -> bool:
+        """Whether it takes nothing now."""
+        return self.stop is not None and now < self._until
+
+    def rest(self, now: float) -> float:
+        """Seconds until it is open again; 0 if it is, infinite if a human has to act."""
+        return self._until - now if self.is_closed(now) else 0.0
+
+    def wait(self, cost: float, now: float) -> float:
+        """Seconds until asking again makes sense; infinite if only news can change anything."""
+        if self.is_closed(now):
+            return self.rest(now)
+        if self.canary.is_waiting or self.free <= 0:
+            return inf
+        return self.limiter.wait(cost, now)
+
+    def admit(self, cost: float, now: float) -> Ticket | None:
+        """Leave to send one request; None if it has to wait."""
+        if self.is_closed(now) or self.canary.is_waiting or self.free <= 0:
+            return None
+        permit = self.limiter.admit(cost, now)
+        if permit is None:
+            return None
+        self.in_flight += 1
+        self.canary.sent()
+        return Ticket(self.limiter, permit)
+
+    def observe(self, seen: Sighting) -> None:
+        """Take in the head of a reply whose body is still on its way; its report does not repeat it."""
+        ticket: Ticket = seen.lease.permit
+        ticket.limiter.observe(ticket.permit, seen.quota, sent_at=seen.sent_at, received_at=seen.received_at)
+        if len(self.siblings) > 1:
+            self._find_kin(seen.quota, seen.received_at)
+
+    def settle(self, report: Report) -> None:
+        """Take in what a send came to, and learn from it."""
+        lease, outcome = report.lease, report.outcome
+        ticket: Ticket = lease.permit
+        ticket.limiter.settle(ticket.permit, outcome, sent_at=report.sent_at, received_at=report.received_at)
+        self.in_flight -= 1
+        self.canary.came_back()
+        if isinstance(outcome, Success | Failure) and len(self.siblings) > 1:
+            self._find_kin(outcome.quota, report.received_at)
+        if isinstance(outcome, Success):
+            self.answered = True
+            self.canary.answered(outcome)
+        if isinstance(outcome, Success | Failure) and (usage := outcome.usage) is not None:
+            self.estimate.learn(len(lease.body.encode()), usage.prompt_tokens, usage.completion_tokens)
+
+    @property
+    def free(self) -> int:
+        """How many more may be in flight: here, and on the whole route."""
+        return min(
+            self.limiter.slots.free,
+            self.route.limits.concurrency - sum(lane.in_flight for lane in self.siblings),
+        )
+
+    def too_large(self, candidate: Candidate, cost: float) -> Failure | None:
+        """Why this request can never pass, if its prompt alone is well over the whole token limit."""
+        limit = self.limiter.largest(Dimension.TOKENS)
+        if limit is None or cost <= limit:
+            return None
+        prompt = self.estimate.prompt(len(candidate.body.encode()))
+        if prompt * SURELY < limit:
+            return None
+        message = f"needs about {prompt:,.0f} tokens, and the limit is {limit:,.0f} a window: it can never pass"
+        return Failure(kind=FailureClass.REQUEST_TOO_LARGE, message=message, sent=False)
+
+    def close(self, stop: Stop, now: float) -> bool:
+        """Take nothing more, or nothing for as long as the server said; returns whether that is news."""
+        if self.is_closed(now):
+            return False
+        asked = stop.reason.retry_after if stop.later else None
+        self.stop, self._until = stop, inf if asked is None else now + asked
+        return True
+
+    def _find_kin(self, quota: Quota, now: float) -> None:
+        """Where the route's models turn out to be counted together, they get one limiter."""
+        others = {lane.limiter for lane in self.siblings} - {self.limiter}
+        if not others or not quota.windows:
+            return
+        sent = self.limiter.state(now).sent_1m
+        by_siblings = sum(limiter.state(now).sent_1m for limiter in others)
+        if self._kinship.is_shown(quota, sent=sent, by_siblings=by_siblings):
+            for lane in self.siblings:
+                lane.limiter = self.limiter
+
+    def state(self, limiter: LimiterState, now: float) -> LaneState:
+        """*limiter*: its limiter's state, one value for all that share it."""
+        return LaneState(
+            name=self.name,
+            limiter=limiter,
+            stop=self.stop if self.is_closed(now) else None,
+            until=self._until,
+        )

@@ -1,0 +1,114 @@
+"""Makes lanes that remember: with what earlier runs learned of their limits, and what was sent there a moment ago.
+
+And keeps what this run learns, in the job's database and for all jobs of this user.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from dataclasses import asdict
+from hashlib import blake2b
+from pathlib import Path
+
+from batchrunner.config import Endpoint, Route
+from batchrunner.db.store import Sent, Store
+from batchrunner.lane import Lane
+from batchrunner.learned import find_learned, keep_learned, read_learned
+from batchrunner.limits.limiter import Limiter
+from batchrunner.record import Belief
+
+REMEMBER = 60.0  # seconds of earlier sends that still count against the limits
+UNUSABLE = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)  # what beliefs of no use raise
+
+
+class LaneMaker:
+    """*learned* is the file in which all jobs of this user keep what they learned; *believe*: start from that."""
+
+    def __init__(
+        self,
+        store: Store,
+        job_id: int,
+        *,
+        canary: int,
+        believe: bool,
+        learned: Path | None,
+        warn: Callable[[str], None],
+        now: float,
+    ) -> None:
+        self._store, self._job_id = store, job_id
+        self._canary, self._learned, self._warn = canary, learned, warn
+        self._believes = believe
+        self._shared = read_learned(learned, warn=warn) if believe and learned is not None else []
+        self._sent: defaultdict[str | None, list[Sent]] = defaultdict(list)
+        for sent in store.recent_sends(since=now - REMEMBER):
+            self._sent[sent.lane].append(sent)
+
+    def make(self, route: Route, model: str, siblings: list[Lane], now: float) -> Lane:
+        """What the user states holds for all models of a route together, so they have one limiter from the start."""
+        name = f"{route.name}/{model}"
+        sent = self._sent.pop(name, [])
+        if siblings and (route.limits.rpm or route.limits.tpm):
+            limiter = siblings[0].limiter
+            _remember(limiter, sent, now)
+        else:
+            limiter = self._limiter(route, model, sent, now)
+        return Lane(
+            route,
+            model,
+            limiter,
+            siblings=siblings,
+            answered=self._store.has_answered(self._job_id, name),
+            canary=self._canary,
+        )
+
+    def keep(self, lanes: Iterable[Lane], now: float) -> None:
+        """In the database, so that a run that is killed has not learned it in vain."""
+        for lane in lanes:
+            self._store.believe(_belief(lane, now))
+
+    def share(self, lanes: Iterable[Lane], now: float) -> None:
+        """With the other jobs of this user."""
+        if self._learned is not None:
+            for lane in lanes:
+                keep_learned(self._learned, _belief(lane, now), warn=self._warn)
+
+    def _limiter(self, route: Route, model: str, recent: Iterable[Sent], now: float) -> Limiter:
+        limiter = _blank(route, now)
+        for belief in self._known(route, model):
+            try:
+                limiter.believe(belief.value, now=now)
+                break
+            except UNUSABLE:  # of another version, or edited: half of it may be believed by now
+                self._warn("what an earlier run learned of the limits can't be used, and is learned anew")
+                limiter = _blank(route, now)
+        _remember(limiter, recent, now)
+        return limiter
+
+    def _known(self, route: Route, model: str) -> list[Belief]:
+        """What earlier runs of this job, and other jobs of this user, learned of these limits; the newest first."""
+        if not self._believes:
+            return []
+        key = (route.endpoint.base_url, _fingerprint(route.endpoint), model)
+        known = [self._store.belief(*key), find_learned(self._shared, key)]
+        return sorted((belief for belief in known if belief is not None), key=lambda belief: -belief.at)
+
+
+def _blank(route: Route, now: float) -> Limiter:
+    limits = route.limits
+    return Limiter(limits, now=now, start=limits.concurrency if limits.stated_concurrency else 1)
+
+
+def _remember(limiter: Limiter, recent: Iterable[Sent], now: float) -> None:
+    for sent in recent:
+        if not sent.refused:
+            limiter.remember(sent.at, sent.cost, now)
+
+
+def _belief(lane: Lane, now: float) -> Belief:
+    endpoint = lane.route.endpoint
+    value = {**lane.limiter.beliefs(), "state": asdict(lane.limiter.state(now))}
+    return Belief(endpoint=endpoint.base_url, key_label=_fingerprint(endpoint), model=lane.model, value=value, at=now)
+
+
+def _fingerprint(endpoint: Endpoint) -> str:
+    """One way: a key is told from another by it, and not found out."""
+    return "" if endpoint.key is None else blake2b(endpoint.key.reveal().encode(), digest_size=4).hexdigest()
