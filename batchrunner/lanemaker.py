@@ -62,14 +62,12 @@ class LaneMaker:
 
     def keep(self, lanes: Iterable[Lane], now: float) -> None:
         """In the database, so that a run that is killed has not learned it in vain."""
-        for lane in lanes:
-            self._store.believe(_belief(lane, now))
+        self._store.believe(*(_belief(lane, now) for lane in lanes))
 
     def share(self, lanes: Iterable[Lane], now: float) -> None:
         """With the other jobs of this user."""
         if self._learned is not None:
-            for lane in lanes:
-                keep_learned(self._learned, _belief(lane, now), warn=self._warn)
+            keep_learned(self._learned, *(_belief(lane, now) for lane in lanes), warn=self._warn)
 
     def _limiter(self, route: Route, model: str, recent: Iterable[Sent], now: float) -> Limiter:
         limiter = _blank(route, now)

@@ -52,13 +52,13 @@ def find_learned(beliefs: Sequence[Belief], lane: tuple[str, str, str]) -> Belie
     return next((belief for belief in beliefs if (belief.endpoint, belief.key_label, belief.model) == lane), None)
 
 
-def keep_learned(path: Path, belief: Belief, *, warn: Warn = _unheard) -> None:
-    """Add *belief*, or put it in the place of the last one of its kind; nothing where nothing can be written."""
+def keep_learned(path: Path, *beliefs: Belief, warn: Warn = _unheard) -> None:
+    """Add *beliefs*, or put them in the place of the last ones of their kind; nothing where nothing can be written."""
     if not _may_write(path):
         return
-    lane = (belief.endpoint, belief.key_label, belief.model)
-    others = [other for other in read_learned(path) if (other.endpoint, other.key_label, other.model) != lane]
-    text = json.dumps({"v": VERSION, "limits": [asdict(each) for each in [belief, *others][:KEPT]]}, indent=1)
+    lanes = {(belief.endpoint, belief.key_label, belief.model) for belief in beliefs}
+    others = [other for other in read_learned(path) if (other.endpoint, other.key_label, other.model) not in lanes]
+    text = json.dumps({"v": VERSION, "limits": [asdict(each) for each in [*beliefs, *others][:KEPT]]}, indent=1)
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         _write(path, text)

@@ -330,13 +330,12 @@ class Store:
             return None
         return Belief(endpoint=endpoint, key_label=key_label, model=model, value=json.loads(row[0]), at=row[1])
 
-    def believe(self, belief: Belief) -> None:
-        b = belief
-        with self.transaction() as connection:
-            connection.exec_driver_sql(
-                "INSERT OR REPLACE INTO belief (endpoint, key_label, model, value, updated_at) VALUES (?, ?, ?, ?, ?)",
-                (b.endpoint, b.key_label, b.model, json.dumps(b.value), b.at),
-            )
+    def believe(self, *beliefs: Belief) -> None:
+        query = "INSERT OR REPLACE INTO belief (endpoint, key_label, model, value, updated_at) VALUES (?, ?, ?, ?, ?)"
+        rows = [(b.endpoint, b.key_label, b.model, json.dumps(b.value), b.at) for b in beliefs]
+        if rows:
+            with self.transaction() as connection:
+                connection.exec_driver_sql(query, rows)
 
     # -- private
 
