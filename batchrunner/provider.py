@@ -64,7 +64,8 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     ``estimate``: the prompt alone; ``usage``: what was really used, afterwards). ``stream_usage``: a stream tells its
     usage only where ``stream_options.include_usage`` asks for it. ``misreports``: classes it also gives to what is one
     request's fault, so that a second task has to confirm them before the run stops. ``batch_id_least``: characters a
-    ``custom_id`` needs in its own batch API.
+    ``custom_id`` needs in its own batch API; ``batch_discount``: the share of the price that API saves.
+    ``one_of_sampling``: it advises to set temperature or top_p, not both. ``hosts``: patterns of further host names.
     """
 
     title: str
@@ -79,6 +80,9 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     stream_usage: bool = True
     misreports: tuple[FailureClass, ...] = ()
     batch_id_least: int | None = None
+    batch_discount: float | None = None
+    one_of_sampling: bool = False
+    hosts: tuple[str, ...] = ()
     console: str | None = None
     currency: str | None = None
     prices_checked: date | None = None
@@ -126,4 +130,4 @@ def _patterns(rules: Iterable[ErrorRule]) -> Iterable[str]:
     return (rule.message for rule in rules if rule.message is not None)
 
 
-GENERIC = Provider(name="generic", title="any OpenAI-compatible endpoint", key_needed=False)
+GENERIC = load_provider("generic")
