@@ -1,8 +1,8 @@
 """What is known of a provider: addresses, key variables, error table, quirks, models and prices. Values read from TOML.
 
 A provider is one file in ``providers/``; adding one is adding a file, and a user's own file has the same form
-(``--provider-file``). A field that is not there means "not known": nothing is assumed from it, and a price that is not
-known is never 0.
+(``--provider-file``), or adds to a known one: ``extends = "zai"``. A field that is not there means "not known": nothing
+is assumed from it, and a price that is not known is never 0.
 """
 
 import re
@@ -10,9 +10,12 @@ import tomllib
 from collections.abc import Iterable
 from datetime import date
 from decimal import Decimal
+from difflib import get_close_matches
+from fnmatch import fnmatch
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -90,6 +93,11 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     errors: tuple[ErrorRule, ...] = ()
     models: dict[str, Model] = {}
 
+    def is_elsewhere_at(self, host: str) -> bool:
+        """Whether one of its other addresses has this host."""
+        named = {urlsplit(url).hostname for url in self.base_urls.values()}
+        return host in named or any(fnmatch(host, pattern) for pattern in self.hosts)
+
     def model(self, name: str) -> Model | None:
         """The model of this name, or of its dated versions (``gpt-4o-2024-08-06`` is a ``gpt-4o``); None: not known."""
         found = self.models.get(name)
@@ -102,18 +110,29 @@ def provider_names() -> tuple[str, ...]:
 
 @cache
 def load_provider(name: str) -> Provider:
-    """Raises ConfigError for a name that is not known."""
+    """By its name, or from a file of the user's own (``./mine.toml``). Raises ConfigError for what is not known."""
+    if name.endswith(".toml"):
+        return read_provider(Path(name))
     if name not in provider_names():
-        known = ", ".join(provider_names())
-        raise ConfigError(f"provider {name!r} is not known; there are {known}. Any other: --base-url https://host/v1")
+        raise ConfigError(_unknown(name))
     return read_provider(FOLDER / f"{name}.toml")
+
+
+def provider_at(host: str) -> Provider | None:
+    """Whose host this is, if it is exactly one provider's."""
+    known = [load_provider(name) for name in provider_names()]
+    main = [each for each in known if urlsplit(each.base_url).hostname == host]
+    others = [
+        each for each in known if host in each.other_hosts or any(fnmatch(host, pattern) for pattern in each.hosts)
+    ]
+    found = main or others
+    return found[0] if len(found) == 1 else None
 
 
 def read_provider(path: Path) -> Provider:
     """A provider's file. Raises ConfigError that says what is wrong in it, and where."""
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"), parse_float=Decimal)
-        provider = msgspec.convert({"name": path.stem, **data}, Provider)
+        provider = msgspec.convert({"name": path.stem, **_read(path)}, Provider)
     except OSError as error:
         raise ConfigError(f"{path}: can't be read ({error.strerror})") from None
     except (UnicodeDecodeError, tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
@@ -124,6 +143,26 @@ def read_provider(path: Path) -> Provider:
         except re.error as error:
             raise ConfigError(f"{path}: message = {pattern!r} is no regular expression ({error})") from None
     return provider
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """What the file says; where it extends another, over what that one says: its models and rules come first."""
+    data = tomllib.loads(path.read_text(encoding="utf-8"), parse_float=Decimal)
+    base = data.pop("extends", None)
+    if base is None:
+        return data
+    if base not in provider_names():
+        raise ConfigError(f"{path}: extends: {_unknown(str(base))}")
+    known = _read(FOLDER / f"{base}.toml")
+    models = {**known.get("models", {}), **data.get("models", {})}
+    errors = [*data.get("errors", []), *known.get("errors", [])]
+    return {**known, **data, "models": models, "errors": errors}
+
+
+def _unknown(name: str) -> str:
+    close = get_close_matches(name, provider_names(), n=2)
+    near = f"; did you mean {' or '.join(close)}?" if close else f"; there are {', '.join(provider_names())}."
+    return f"provider {name!r} is not known{near} Any other: --base-url https://host/v1, or --provider-file FILE"
 
 
 def _patterns(rules: Iterable[ErrorRule]) -> Iterable[str]:

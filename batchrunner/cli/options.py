@@ -78,7 +78,13 @@ input_options = together(
 provider_option = partial(option, panel="Provider")
 provider_options = together(
     provider_option(
-        "-p", "--provider", metavar="NAME", help="zhipu, zai or openai: base URL and key variables are known."
+        "-p", "--provider", metavar="NAME", help="Who is known by name: zhipu, zai, openai, … (batchrunner providers)."
+    ),
+    provider_option(
+        "--provider-file",
+        metavar="FILE",
+        type=click.Path(dir_okay=False),
+        help="A provider of your own, or one that adds to a known one; see the README.",
     ),
     provider_option(
         "--base-url",

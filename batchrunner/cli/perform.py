@@ -58,6 +58,8 @@ def perform(
             loaded = runner.prepare()
             check_columns(wanted, loaded.job_id, options.database)
             say(f"{talk.header} · state {options.database}")
+            for warning in dict.fromkeys(text for route in options.routes for text in route.endpoint.warnings):
+                say(f"mind: {warning}")
             if talk.changes:
                 say(f"told otherwise than before: {talk.changes}")
             say(loaded.sentence)

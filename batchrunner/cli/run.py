@@ -148,13 +148,23 @@ def endpoint_of(given: Mapping[str, Any], environ: Mapping[str, str]) -> "Endpoi
     file = given["key_file"]
     source = KeySource(variable=given["key_env"], file=None if file is None else Path(file), command=given["key_cmd"])
     return resolve_endpoint(
-        provider=given["provider"],
+        provider=provider_of(given),
         base_url=given["base_url"],
         source=source,
         environ=environ,
         proxy=given["proxy"],
         ca_file=given["ca_file"],
     )
+
+
+def provider_of(given: Mapping[str, Any]) -> str | None:
+    """By name, or by its file. Raises ConfigError where both are given."""
+    name, file = given["provider"], given["provider_file"]
+    if name is not None and file is not None:
+        raise ConfigError('-p and --provider-file both say who it is; a file may say extends = "NAME"')
+    if file is not None and not file.endswith(".toml"):
+        raise ConfigError(f"--provider-file {file}: it should be a file NAME.toml")
+    return str(file or name) if file or name else None
 
 
 def talk_of(given: Mapping[str, Any]) -> dict[str, Any]:
