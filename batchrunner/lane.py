@@ -122,10 +122,10 @@ class Lane:
     @property
     def free(self) -> int:
         """How many more may be in flight: here, and on the whole route."""
-        return min(
-            self.limiter.slots.free,
-            self.route.limits.concurrency - sum(lane.in_flight for lane in self.siblings),
-        )
+        free = self.limiter.slots.free
+        if len(self.siblings) == 1:
+            return free
+        return min(free, self.route.limits.concurrency - sum(lane.in_flight for lane in self.siblings))
 
     def too_large(self, candidate: Candidate, cost: float) -> Failure | None:
         """Why this request can never pass, if its prompt alone is well over the whole token limit."""
