@@ -26,12 +26,19 @@ def _find(value: dict[str, Any]) -> str | None:
         case {"choices": [{"text": str(text)}, *_]}:
             return text
         case {"output": list(items)}:
-            return "".join(_parts(item["content"]) for item in items if isinstance(item, dict) and "content" in item)
+            return _output([item for item in items if isinstance(item, dict) and item.get("type") != "reasoning"])
         case {"data": [{"embedding": vector}]}:
             return _json(vector)
         case {"data": [{"embedding": _}, *_] as vectors}:
             return _json([vector.get("embedding") if isinstance(vector, dict) else None for vector in vectors])
     return None
+
+
+def _output(items: list[dict[str, Any]]) -> str:
+    """Of the responses API: its text; where it only calls functions, the calls."""
+    text = "".join(_parts(item["content"]) for item in items if "content" in item)
+    calls = [item for item in items if str(item.get("type")).endswith("_call")]
+    return text or (_json(calls) if calls else "")
 
 
 def _message(message: dict[str, Any]) -> str | None:
@@ -48,7 +55,7 @@ def _parts(content: Any) -> str:
         return content
     if not isinstance(content, list):
         return _json(content)
-    texts = (part.get("text") for part in content if isinstance(part, dict))
+    texts = (part.get("text", part.get("refusal")) for part in content if isinstance(part, dict))
     return "".join(text for text in texts if isinstance(text, str))
 
 

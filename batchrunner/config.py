@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from batchrunner.errors import ConfigError
 from batchrunner.provider import GENERIC, Provider
 
-CONCURRENCY = 64  # requests in flight, where nothing else is known
+CONCURRENCY = 512  # requests in flight, where nothing else is known; the way there is felt out
 TIMEOUT = 600.0  # seconds for one attempt, from the first byte out to the last byte in
 ATTEMPTS = 3  # tries that a server error, a timeout or a broken connection uses up
 CANARY = 3  # first tasks of a job that go alone
@@ -121,13 +121,14 @@ class RetrySettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunSettings:
-    """How one run behaves."""
+    """How one run behaves. ``stream``: whatever can be streamed is, unless its line says otherwise."""
 
     timeout: float = TIMEOUT
     grace: float = GRACE
     in_flight: Literal["retry", "hold"] = "retry"
     max_tasks: int | None = None
     learned: bool = True
+    stream: bool = False
     canary: int = CANARY
 
     def __post_init__(self) -> None:

@@ -22,7 +22,7 @@ from batchrunner.limits.limiter import Limiter
 from batchrunner.logbook import Logbook, Standing
 from batchrunner.report.numbers import duration
 from batchrunner.retry import Done, GiveUp, Retry, Snooze, Stop, Verdict, decide
-from batchrunner.task import Abandoned, Failure, FailureClass, Lease, Outcome, Report, Success, TaskState
+from batchrunner.task import Abandoned, Failure, FailureClass, Lease, Outcome, Report, Sighting, Success, TaskState
 
 WORTH_WAITING = 60.0  # seconds; for a rest that is longer than this, and nothing else to do, the run ends
 
@@ -70,9 +70,16 @@ class Coordinator:
         self._notices: list[str] = []
         self._logbook = Logbook(store.counts(job_id))
 
-    def exchange(self, reports: Sequence[Report], *, want: int, now: float) -> Grant:
-        """Record *reports*, lease up to *want* tasks. Durable when it returns; raises StoreError where it can't be."""
+    def exchange(
+        self, reports: Sequence[Report], *, want: int, now: float, sightings: Sequence[Sighting] = ()
+    ) -> Grant:
+        """Record *reports*, lease up to *want* tasks. Durable when it returns; raises StoreError where it can't be.
+
+        *sightings* are heads of replies that are still on their way.
+        """
         self._backlog.wake(now)
+        for seen in sightings:
+            self._lanes[seen.lease.lane].observe(seen)
         reports = [*self._unsendable, *reports]
         self._unsendable.clear()
         closings = [self._close(report, now) for report in reports]

@@ -15,7 +15,7 @@ from batchrunner.limits.limiter import Limiter, LimiterState, Permit
 from batchrunner.quota import Dimension, Quota
 from batchrunner.retry import Stop
 from batchrunner.shared import Kinship
-from batchrunner.task import Failure, FailureClass, Report, Success
+from batchrunner.task import Failure, FailureClass, Report, Sighting, Success
 
 SURELY = 0.7  # an estimate may be a third too high; only what is over the limit even then is refused unsent
 
@@ -103,6 +103,13 @@ class Lane:
         self.in_flight += 1
         self.canary.sent()
         return Ticket(self.limiter, permit)
+
+    def observe(self, seen: Sighting) -> None:
+        """Take in the head of a reply whose body is still on its way; its report does not repeat it."""
+        ticket: Ticket = seen.lease.permit
+        ticket.limiter.observe(ticket.permit, seen.quota, sent_at=seen.sent_at, received_at=seen.received_at)
+        if len(self.siblings) > 1:
+            self._find_kin(seen.quota, seen.received_at)
 
     def settle(self, report: Report) -> None:
         """Take in what a send came to, and learn from it."""

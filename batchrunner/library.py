@@ -71,6 +71,7 @@ class Options(TypedDict, total=False):
     timeout: float
     attempts: int
     limit: int | None
+    stream: bool
     canary: int
     grace: float
     on_bad_line: Literal["stop", "skip"]
@@ -93,6 +94,7 @@ _DEFAULTS: dict[str, Any] = {
     "on_bad_line": "stop",
     "changed": "stop",
     "in_flight": "retry",
+    "stream": False,
     "check": False,
 }
 
@@ -198,6 +200,7 @@ def _call(job: str | Path | Rows, options: Options) -> _Call:
             grace=asked["grace"],
             in_flight=asked["in_flight"],
             max_tasks=asked["limit"],
+            stream=asked["stream"],
             canary=asked["canary"],
         ),
         on_bad_line=asked["on_bad_line"],

@@ -25,6 +25,7 @@ class Attempt:
     leased_at: float
     sent_at: float | None = None
     finished_at: float | None = None
+    first_token_at: float | None = None
     status: int | None = None
     error_class: str | None = None
     code: str | None = None
@@ -38,6 +39,11 @@ class Attempt:
     def latency(self) -> float | None:
         """Seconds from the send to the end."""
         return None if self.sent_at is None or self.finished_at is None else self.finished_at - self.sent_at
+
+    @property
+    def first_token(self) -> float | None:
+        """Seconds from the send to the first token, of a stream."""
+        return None if self.sent_at is None or self.first_token_at is None else self.first_token_at - self.sent_at
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,8 +103,8 @@ class ErrorGroup:
 class Totals:
     """What all sends of a job add up to. ``sends`` counts attempts that left; ``refused`` those answered with 429.
 
-    ``p50`` and ``p95`` are seconds to an answer, over the newest 10,000 attempts. ``ended_at`` is the newest run's end,
-    None while it runs.
+    ``p50`` and ``p95`` are seconds to an answer, ``first_token_p50`` to the first token of a stream, over the newest
+    10,000 attempts. ``ended_at`` is the newest run's end, None while it runs.
     """
 
     sends: int
@@ -109,6 +115,7 @@ class Totals:
     p95: float | None
     started_at: float | None
     ended_at: float | None
+    first_token_p50: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

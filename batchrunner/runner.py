@@ -32,8 +32,9 @@ from batchrunner.lanes import Lanes
 from batchrunner.loader import STDIN, Decide, Loaded, load
 from batchrunner.logbook import Standing
 from batchrunner.provider import GENERIC
+from batchrunner.quota import Quota
 from batchrunner.retry import Stop
-from batchrunner.task import Counts, Lease, Outcome, Report, TaskState
+from batchrunner.task import Counts, Lease, Outcome, Report, Sighting, TaskState
 from batchrunner.worker import Worker
 
 TICK = 0.25  # seconds between looks at where the run stands
@@ -208,7 +209,13 @@ class Runner:
 
     def _make_client(self, route: Route) -> Client:
         limits, run = route.limits, self._options.run
-        return Client(route.endpoint, version=__version__, concurrency=limits.concurrency, timeout=run.timeout)
+        return Client(
+            route.endpoint,
+            version=__version__,
+            concurrency=limits.concurrency,
+            timeout=run.timeout,
+            stream=run.stream,
+        )
 
     def _make_coordinator(self) -> Coordinator:
         run = self._options.run
@@ -224,19 +231,19 @@ class Runner:
             last=last,
         )
 
-    async def _send(self, lease: Lease, /, *, now: float) -> Outcome:
+    async def _send(self, lease: Lease, /, *, now: float, on_head: Callable[[Quota], None]) -> Outcome:
         """By the client of the lane's route: a key never meets another address."""
-        return await self._clients[lease.lane.partition("/")[0]].send(lease, now=now)
+        return await self._clients[lease.lane.partition("/")[0]].send(lease, now=now, on_head=on_head)
 
-    async def _exchange(self, reports: Sequence[Report], /, *, want: int) -> Grant:
-        exchange = partial(self._exchange_now, reports, want, self._clock())
+    async def _exchange(self, reports: Sequence[Report], /, *, want: int, sightings: Sequence[Sighting] = ()) -> Grant:
+        exchange = partial(self._exchange_now, reports, want, self._clock(), sightings)
         grant = await to_thread.run_sync(exchange, limiter=self._one_at_a_time)
         for notice in grant.notices:
             self._warn(notice)
         return grant
 
-    def _exchange_now(self, reports: Sequence[Report], want: int, now: float) -> Grant:
-        grant = self._coordinator.exchange(reports, want=want, now=now)
+    def _exchange_now(self, reports: Sequence[Report], want: int, now: float, sightings: Sequence[Sighting]) -> Grant:
+        grant = self._coordinator.exchange(reports, want=want, now=now, sightings=sightings)
         if now > self._believed_at + BELIEVE_EVERY:
             self._maker.keep(self._lanes, now)
             self._believed_at = now

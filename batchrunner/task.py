@@ -188,6 +188,16 @@ class Report:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Sighting:
+    """What the head of a reply told of limits while its body still comes; the report does not repeat it."""
+
+    lease: Lease
+    quota: Quota
+    sent_at: float
+    received_at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Counts:
     """How many tasks of a job are in each state, and how many lines were rejected."""
 

@@ -11,14 +11,16 @@ Whatever finishes while one exchange is being committed goes into the next: a gr
 import math
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Protocol
 
 import anyio
 
 from batchrunner.coordinator import Grant
 from batchrunner.pacer import Pacer
+from batchrunner.quota import Quota
 from batchrunner.retry import Stop
-from batchrunner.task import Abandoned, Lease, Outcome, Released, Report
+from batchrunner.task import Abandoned, Lease, Outcome, Released, Report, Sighting
 
 # One exchange takes an eighth of what may be in flight: the first slots fill again while the last are being recorded,
 # instead of all waiting for one great commit.
@@ -31,13 +33,15 @@ Clock = Callable[[], float]
 class Exchange(Protocol):
     """The door to the coordinator."""
 
-    def __call__(self, reports: Sequence[Report], /, *, want: int) -> Awaitable[Grant]: ...
+    def __call__(
+        self, reports: Sequence[Report], /, *, want: int, sightings: Sequence[Sighting] = ()
+    ) -> Awaitable[Grant]: ...
 
 
 class Send(Protocol):
-    """The door to the wire."""
+    """The door to the wire. *on_head* is told what a stream's headers say of limits, when they come."""
 
-    def __call__(self, lease: Lease, /, *, now: float) -> Awaitable[Outcome]: ...
+    def __call__(self, lease: Lease, /, *, now: float, on_head: Callable[[Quota], None]) -> Awaitable[Outcome]: ...
 
 
 class Worker:
@@ -49,6 +53,7 @@ class Worker:
         self._batch = max(BATCH_LEAST, concurrency // BATCHES)
         self._pacers: defaultdict[str, Pacer] = defaultdict(Pacer)  # a lane's name: its own
         self._reports: list[Report] = []
+        self._sightings: list[Sighting] = []
         self._news = anyio.Event()
         self._in_flight = 0
         self._draining = False
@@ -93,10 +98,11 @@ class Worker:
     async def _ask(self) -> Grant:
         """One exchange. Never cut off: what it was given is on disk when it returns."""
         reports, self._reports = self._reports[: self._batch], self._reports[self._batch :]
+        sightings, self._sightings = self._sightings, []
         self._in_flight -= len(reports)
         want = 0 if self._draining else self._concurrency - self._in_flight
         with anyio.CancelScope(shield=True):
-            grant = await self._exchange(reports, want=want)
+            grant = await self._exchange(reports, want=want, sightings=sightings)
         for lane, pace in grant.paces.items():
             self._pacers[lane].set(pace)
         if grant.stop is not None and self.stop is None:
@@ -106,7 +112,7 @@ class Worker:
 
     async def _hear(self, seconds: float) -> None:
         """Wait for news, but no longer than *seconds*."""
-        if not self._reports:
+        if not self._reports and not self._sightings:
             with anyio.move_on_after(seconds if math.isfinite(seconds) else None):
                 await self._news.wait()
         self._news = anyio.Event()
@@ -118,10 +124,15 @@ class Worker:
             await self._turn(lease)
             if not self._draining:
                 outcome, sent_at = Abandoned(), self._clock()
-                outcome = await self._send(lease, now=sent_at)
+                outcome = await self._send(lease, now=sent_at, on_head=partial(self._sight, lease, sent_at))
         finally:  # also when cut off: then it stays what it was
             self._reports.append(Report(lease=lease, outcome=outcome, sent_at=sent_at, received_at=self._clock()))
             self._news.set()
+
+    def _sight(self, lease: Lease, sent_at: float, quota: Quota) -> None:
+        """A stream's headers are here, perhaps minutes before its end."""
+        self._sightings.append(Sighting(lease=lease, quota=quota, sent_at=sent_at, received_at=self._clock()))
+        self._news.set()
 
     async def _turn(self, lease: Lease) -> None:
         """Wait until the lease may be sent."""

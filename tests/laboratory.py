@@ -24,7 +24,7 @@ from batchrunner.simulator.score import Stretch, Work, shortest_time
 from batchrunner.task import Failure, FailureClass, Success
 
 START = 1_000_000.0
-COST = 100.0  # tokens, as we estimate and as they turn out
+COST = 100.0  # tokens of a request
 LOST = 60.0  # seconds until a lost reply is given up
 ANSWER = b'{"choices": [{"message": {"content": "yes"}, "finish_reason": "stop"}], "usage": {"prompt_tokens": 100}}'
 
@@ -69,6 +69,8 @@ class World:
     changes: Sequence[tuple[float, Limits]] = ()
     others: float = 0.0
     lost: float = 0.0
+    reckoned: float = COST  # tokens a request takes, as we estimate
+    busy: float = 0.0  # seconds of our own processor that a send takes; the next ones wait for it
 
 
 class _Game:
@@ -83,6 +85,8 @@ class _Game:
         self.open = 0  # requests that are neither answered nor given up
         self.now = self.last = start
         self.worked = 0.0
+        self._free = start  # our own processor
+        self._sent_at: dict[int, float] = {}
         self._events: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
         self._numbers = count()
         for after, limits in world.changes:
@@ -107,13 +111,16 @@ class _Game:
     def _send(self) -> float:
         """Send all that may go; returns how long to wait for the next."""
         while self.left:
-            permit = self.limiter.admit(COST, self.now)
+            cost = self.world.reckoned
+            permit = self.limiter.admit(cost, self.now)
             if permit is None:
-                return self.limiter.wait(COST, self.now)
+                return self.limiter.wait(cost, self.now)
             self.left -= 1
             self.open += 1
             self.played.sends += 1
-            self.post(permit.send_at + self.world.way(self.rng), self._arrive, permit)
+            self._free = sent_at = max(permit.send_at, self._free) + self.world.busy
+            self._sent_at[id(permit)] = sent_at
+            self.post(sent_at + self.world.way(self.rng), self._arrive, permit)
         return math.inf
 
     def _arrive(self, permit: Permit) -> None:
@@ -152,7 +159,7 @@ class _Game:
 
     def _settle(self, permit: Permit, outcome: Success | Failure) -> None:
         self.open -= 1
-        self.limiter.settle(permit, outcome, sent_at=permit.send_at, received_at=self.now)
+        self.limiter.settle(permit, outcome, sent_at=self._sent_at.pop(id(permit)), received_at=self.now)
 
     def _change(self, limits: Limits) -> None:
         self.gate.set_limits(limits, self.now)
@@ -177,7 +184,7 @@ def play(
 
     *world*: ``latency`` and ``way`` draw seconds. ``changes``: limits from that many seconds on. ``others``: requests a
     second that other clients send (Poisson), which are not ours to have. ``lost``: share of the answers that do not
-    arrive; their requests are given up after a minute.
+    arrive; their requests are given up after a minute. ``busy``: seconds of our own processor that a send takes.
     """
     limiter = limiter or Limiter(settings or LimitSettings(), now=start)
     game = _Game(rules, tasks, World(**world), limiter, start, seed)

@@ -61,6 +61,9 @@ def test_huge_integer_passes_through(tmp_path: Path) -> None:
         ("/rerank", "rerank"),
         ("/v1/responses", "responses"),
         ("/v1/moderations", "moderations"),
+        ("/v1/images/generations", "images/generations"),
+        ("/v1beta/models/x:embed", "v1beta/models/x:embed"),
+        ("/tokenize", "tokenize"),
         (None, CHAT),
     ],
 )

@@ -27,7 +27,7 @@ FLOORS = [
 ]
 FLOOR = {part: floor for floor, parts in enumerate(FLOORS) for part in parts}
 DOORS = {
-    "aiohttp": {"api/client.py", "simulator/server.py"},
+    "aiohttp": {"api/client.py", "simulator/server.py", "simulator/wire.py"},
     "aiolimiter": {"pacer.py"},
     "alembic": {"db/engine.py"},
     "click": {"cli/"},

@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ import httpx
 import pytest
 
 import batchrunner as br
+from batchrunner.db.reader import Reader
 
 LLMOCK = shutil.which("llmock", path=os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"])))
 pytestmark = pytest.mark.skipif(LLMOCK is None, reason="llmock is not installed")
@@ -121,6 +123,26 @@ async def test_a_foreign_judge_finds_nothing(
     assert (verdict["passed"], verdict["calls"]) == (True, count)
     assert sum(fault.startswith("scenario:") for fault in faults) == SCRIPTED, faults
     assert len(faults) - SCRIPTED <= count * bearable, faults
+
+
+async def test_streams_that_break_off_are_found_out(tmp_path: Path) -> None:
+    """Given streams cut cleanly, torn, garbled and stalled, no half answer is taken, and the verdict has no error.
+
+    It warns of each garbled one, which we read to its end, as long as that is near, before asking again.
+    """
+    faults = ("truncate", "disconnect", "malformed", "stall", "truncate", "malformed")
+    with mock("--rpm", "240") as server:
+        server.script(
+            *({"type": "stream_fault", "kind": kind, "after_chunks": 2, "stall_seconds": 0.3} for kind in faults)
+        )
+        job = await br.run_async(questions(tmp_path / "job.jsonl", 60), base_url=server.base_url, stream=True)
+        verdict, seen = server.verdict(), server.faults()
+    assert job.counts[br.TaskState.SUCCEEDED] == 60
+    assert verdict["passed"] is True, verdict
+    assert {finding["code"] for finding in verdict["findings"]} <= {"malformed_chunk_ignored"}
+    assert Counter(fault.partition("@")[0] for fault in seen) == Counter(f"stream:{kind}" for kind in faults)
+    with Reader(job.path) as reader:
+        assert reader.totals(1).possibly_charged == len(faults) - 1
 
 
 async def test_what_cannot_succeed_is_sent_once(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """The last word of a run, the status of a job, and the story of a task."""
 
 import json
+from dataclasses import replace
 from datetime import UTC
 from typing import Any
 
@@ -252,6 +253,16 @@ def story(state: TaskState, *attempts: Attempt, **changed: Any) -> Story:
         "row": None,
     }
     return Story(job="reviews", record=Record(**(known | changed)), attempts=attempts)
+
+
+def test_streams_tell_the_time_to_their_first_token() -> None:
+    """In the summary of a run and in the story of a task; nothing is said where nothing was streamed."""
+    streamed = summary(DONE, ExitCode.OK, totals=replace(TOTALS, first_token_p50=0.42))
+    assert "streams  first token p50 0.4s" in summary_text(streamed)
+    assert summary_event(streamed)["first_token_p50"] == 0.42
+    assert "first token" not in summary_text(summary(DONE, ExitCode.OK))
+    told = attempt(1, "success", sent_at=NOW, finished_at=NOW + 3, first_token_at=NOW + 0.5)
+    assert "success  3.0s  first token 0.5s" in show_text(story(TaskState.SUCCEEDED, told))
 
 
 def test_the_story_of_an_answered_task_tells_every_attempt_and_the_answer() -> None:

@@ -14,8 +14,20 @@ import pytest
 import batchrunner as br
 from batchrunner.coordinator import Grant
 from batchrunner.db.reader import Reader
+from batchrunner.quota import Dimension, Quota, Window
 from batchrunner.retry import Stop
-from batchrunner.task import Abandoned, Failure, FailureClass, Lease, Outcome, Released, Report, Success, TaskState
+from batchrunner.task import (
+    Abandoned,
+    Failure,
+    FailureClass,
+    Lease,
+    Outcome,
+    Released,
+    Report,
+    Sighting,
+    Success,
+    TaskState,
+)
 from batchrunner.worker import Worker
 
 ANSWER = Success(status=200, body=b"{}")
@@ -43,11 +55,13 @@ class Script:
         self.left, self.given, self.stop_after = tasks, 0, stop_after
         self.wants: list[int] = []
         self.reports: list[Report] = []
+        self.sightings: list[Sighting] = []
         self.batches: list[int] = []
 
-    async def exchange(self, reports: Sequence[Report], /, *, want: int) -> Grant:
+    async def exchange(self, reports: Sequence[Report], /, *, want: int, sightings: Sequence[Sighting] = ()) -> Grant:
         await anyio.lowlevel.checkpoint()
         self.reports += reports
+        self.sightings += sightings
         self.wants.append(want)
         self.batches.append(len(reports))
         stop = None
@@ -69,7 +83,7 @@ async def test_no_more_than_the_concurrency_is_in_flight() -> None:
     """A slot is asked for again only when its report was handed over."""
     script, flying, most = Script(50), 0, 0
 
-    async def send(_: Lease, /, *, now: float) -> Outcome:
+    async def send(_: Lease, /, *, now: float, **__: object) -> Outcome:
         nonlocal flying, most
         assert now == 1000.0
         flying += 1
@@ -87,7 +101,7 @@ async def test_what_ends_during_an_exchange_goes_into_the_next() -> None:
     """A group commit without a timer: far fewer exchanges than answers, and none that is asked for nothing."""
     script = Script(640)
 
-    async def send(_: Lease, /, *, now: float) -> Outcome:  # noqa: ARG001
+    async def send(_: Lease, /, *, now: float, **__: object) -> Outcome:  # noqa: ARG001
         return ANSWER
 
     await worker(script, send, concurrency=64).run()
@@ -101,7 +115,7 @@ async def test_draining_finishes_what_is_in_flight_and_takes_nothing_new() -> No
     script, started = Script(50), anyio.Event()
     go_on = anyio.Event()
 
-    async def send(_: Lease, /, *, now: float) -> Outcome:  # noqa: ARG001
+    async def send(_: Lease, /, *, now: float, **__: object) -> Outcome:  # noqa: ARG001
         started.set()
         await go_on.wait()
         return ANSWER
@@ -120,7 +134,7 @@ async def test_abandoning_cuts_off_and_reports_it() -> None:
     """What was on the wire is Abandoned, and every report still reaches the coordinator."""
     script, started = Script(50), anyio.Event()
 
-    async def send(_: Lease, /, *, now: float) -> Outcome:  # noqa: ARG001
+    async def send(_: Lease, /, *, now: float, **__: object) -> Outcome:  # noqa: ARG001
         started.set()
         await anyio.sleep_forever()
         return ANSWER
@@ -138,7 +152,7 @@ async def test_a_reason_to_stop_drains() -> None:
     """Once the coordinator says stop, nothing more is sent."""
     script = Script(50, stop_after=1)
 
-    async def send(_: Lease, /, *, now: float) -> Outcome:  # noqa: ARG001
+    async def send(_: Lease, /, *, now: float, **__: object) -> Outcome:  # noqa: ARG001
         await anyio.lowlevel.checkpoint()
         return ANSWER
 
@@ -148,11 +162,28 @@ async def test_a_reason_to_stop_drains() -> None:
     assert len(script.reports) == script.given <= 8
 
 
+async def test_the_head_of_a_stream_is_handed_on_before_its_end() -> None:
+    """With the lease and the times it belongs to, in the next exchange, which does not wait for the answer."""
+    script, quota = Script(1), Quota((Window(dimension=Dimension.REQUESTS, limit=9),))
+
+    async def send(_: Lease, /, *, now: float, on_head: Callable[[Quota], None]) -> Outcome:  # noqa: ARG001
+        on_head(quota)
+        while not script.sightings:
+            await anyio.lowlevel.checkpoint()
+        assert not script.reports
+        return ANSWER
+
+    await worker(script, send).run()
+    (seen,) = script.sightings
+    assert (seen.lease.task_id, seen.quota, seen.sent_at) == (0, quota, 1000.0)
+    assert len(script.reports) == 1
+
+
 async def test_a_bug_in_sending_ends_the_run_and_loses_no_report() -> None:
     """It is raised, after what is known was handed over."""
     script = Script(50)
 
-    async def send(one: Lease, /, *, now: float) -> Outcome:  # noqa: ARG001
+    async def send(one: Lease, /, *, now: float, **__: object) -> Outcome:  # noqa: ARG001
         if one.task_id == 2:
             raise ZeroDivisionError
         return ANSWER

@@ -9,11 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from batchrunner.api.incoming import IncomingReply
 from batchrunner.errors import ConfigError
 from batchrunner.simulator.answers import make_answer, models_answer
 from batchrunner.simulator.faults import AskedFault, Fault, asked_fault, parse_faults
 from batchrunner.simulator.latency import parse_latency
 from batchrunner.simulator.questions import BadBodyError, Endpoint, find_labels, read_question
+from batchrunner.simulator.streams import make_events
+from batchrunner.task import Failure, Success
 
 
 def ask(endpoint: Endpoint, body: dict[str, Any], *, seed: int = 0) -> dict[str, Any]:
@@ -119,6 +122,125 @@ def test_completions_answer_each_prompt() -> None:
     assert len(answer["choices"]) == 2
 
 
+def test_responses_tell_where_they_were_cut() -> None:
+    answer = ask(Endpoint.RESPONSES, {"model": "m", "input": "hello", "max_output_tokens": 2})
+
+    assert (answer["status"], answer["incomplete_details"]) == ("incomplete", {"reason": "max_output_tokens"})
+    assert len(answer["output"][0]["content"][0]["text"].split()) == 2
+
+
+def test_rerank_names_the_best_first() -> None:
+    body = {"model": "m", "query": "q", "documents": ["a", {"text": "b"}, "c"], "top_n": 2}
+    results = ask(Endpoint.RERANK, body)["results"]
+
+    assert len(results) == 2
+    assert results[0]["relevance_score"] >= results[1]["relevance_score"]
+
+
+def test_moderations_judge_each_text_and_tell_no_usage() -> None:
+    raw = json.dumps({"input": ["a", "b"]}).encode()
+    answer = json.loads(make_answer(read_question(Endpoint.MODERATIONS, raw), raw, seed=0).body)
+
+    assert len(answer["results"]) == 2
+    assert "usage" not in answer
+    assert all(result["flagged"] is any(result["categories"].values()) for result in answer["results"])
+
+
+WEATHER = {
+    "type": "function",
+    "function": {
+        "name": "weather",
+        "parameters": {
+            "type": "object",
+            "properties": {
+                "city": {"type": "string"},
+                "unit": {"enum": ["C", "F"]},
+                "days": {"type": "array", "items": {"type": "integer"}},
+            },
+        },
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ("more", "calls"),
+    [
+        ({"tools": [WEATHER]}, True),
+        ({"tools": [WEATHER], "tool_choice": {"type": "function", "function": {"name": "weather"}}}, True),
+        ({"tools": [WEATHER], "tool_choice": {"type": "function", "function": {"name": "nobody"}}}, False),
+        ({"tools": [WEATHER], "tool_choice": "none"}, False),
+        ({"tools": []}, False),
+        ({"tools": [{"type": "function", "function": 7}]}, False),
+    ],
+)
+def test_a_tool_is_called_with_arguments_that_fit(more: dict[str, Any], calls: bool) -> None:
+    (choice,) = chat("hello", **more)["choices"]
+
+    assert (choice["finish_reason"] == "tool_calls") is calls
+    if calls:
+        (call,) = choice["message"]["tool_calls"]
+        arguments = json.loads(call["function"]["arguments"])
+        assert (call["function"]["name"], arguments.keys()) == ("weather", {"city", "unit", "days"})
+        assert arguments["unit"] in ("C", "F")
+        assert all(isinstance(day, int) for day in arguments["days"])
+
+
+def streamed(endpoint: Endpoint, body: dict[str, Any], *, fault: Fault | None = None, dialect: Any = "openai") -> Any:
+    """The answer to *body*, and what an assembler makes of its stream."""
+    raw = json.dumps({**body, "stream": True}).encode()
+    question = read_question(endpoint, raw)
+    answer = make_answer(question, blake2b(raw, digest_size=16).digest(), seed=0).body
+    reply = IncomingReply(200, [("content-type", "text/event-stream")])
+    for event in make_events(question, answer, dialect=dialect, fault=fault):
+        reply.feed(event)
+    return json.loads(answer), reply.outcome(endpoint=endpoint, now=0.0)
+
+
+TEXT = {"model": "m", "messages": [{"role": "user", "content": "物流很快"}], "n": 2}
+USAGE = {"stream_options": {"include_usage": True}}
+
+
+@pytest.mark.parametrize("fault", [None, Fault.COMMENTS, Fault.CRLF, Fault.NO_DONE])
+@pytest.mark.parametrize(
+    ("endpoint", "body"),
+    [
+        (Endpoint.CHAT, {**TEXT, **USAGE}),
+        (Endpoint.CHAT, {**TEXT, **USAGE, "tools": [WEATHER]}),
+        (Endpoint.COMPLETIONS, {"model": "m", "prompt": ["a", "b"], **USAGE}),
+        (Endpoint.RESPONSES, {"model": "m", "input": "hello"}),
+        (Endpoint.RESPONSES, {"model": "m", "input": "hello", "max_output_tokens": 3}),
+    ],
+)
+def test_a_stream_comes_to_the_same_answer(endpoint: Endpoint, body: dict[str, Any], fault: Fault | None) -> None:
+    """However the events are dressed, the object is the one that comes without a stream."""
+    answer, outcome = streamed(endpoint, body, fault=fault)
+
+    assert isinstance(outcome, Success)
+    assert json.loads(outcome.body) == answer
+
+
+@pytest.mark.parametrize(
+    ("dialect", "options", "told"),
+    [("openai", {}, False), ("openai", USAGE, True), ("glm", {}, True), ("zhipu", {}, True), ("none", {}, False)],
+)
+def test_a_stream_tells_its_usage_as_its_dialect_does(dialect: str, options: dict[str, Any], told: bool) -> None:
+    _, outcome = streamed(Endpoint.CHAT, {**TEXT, **options}, dialect=dialect)
+
+    assert (outcome.usage is not None) is told
+
+
+@pytest.mark.parametrize(("fault", "kind"), [(Fault.CUT, "truncated"), (Fault.ERROR_MID, "server_error")])
+def test_a_stream_that_goes_wrong_in_the_middle(fault: Fault, kind: str) -> None:
+    """What came until then is there."""
+    answer, outcome = streamed(Endpoint.CHAT, TEXT, fault=fault)
+
+    assert isinstance(outcome, Failure)
+    assert outcome.kind == kind
+    assert outcome.body is not None
+    text = json.loads(outcome.body)["choices"][0]["message"]["content"]
+    assert 0 < len(text) <= len(answer["choices"][0]["message"]["content"])
+
+
 def test_models_are_listed() -> None:
     assert [entry["id"] for entry in json.loads(models_answer(("a", "b")))["data"]] == ["a", "b"]
 
@@ -132,11 +254,16 @@ def test_models_are_listed() -> None:
         (Endpoint.CHAT, b"[]", "Expected `object`"),
         (Endpoint.CHAT, b'{"model":"m"}', "messages"),
         (Endpoint.CHAT, b'{"messages":[{"role":"user","content":"x"}]}', "model"),
-        (Endpoint.CHAT, b'{"model":"m","messages":[{"role":"user","content":"x"}],"stream":true}', "streaming is not"),
         (Endpoint.CHAT, b'{"model":"m","messages":[{"role":"user","content":"x"}],"max_tokens":0}', "max_tokens"),
         (Endpoint.CHAT, b'{"model":"m","messages":[{"role":"user","content":"x"}],"n":0}', "'n'"),
         (Endpoint.COMPLETIONS, b'{"model":"m"}', "prompt"),
         (Endpoint.EMBEDDINGS, b'{"model":"m"}', "input"),
+        (Endpoint.EMBEDDINGS, b'{"model":"m","input":"a","stream":true}', "streamed"),
+        (Endpoint.RESPONSES, b'{"model":"m"}', "input"),
+        (Endpoint.RESPONSES, b'{"model":"m","input":"a","max_output_tokens":0}', "max_output_tokens"),
+        (Endpoint.RERANK, b'{"model":"m","query":"a"}', "documents"),
+        (Endpoint.RERANK, b'{"model":"m","documents":["a"]}', "query"),
+        (Endpoint.MODERATIONS, b'{"input":[]}', "input"),
         (Endpoint.EMBEDDINGS, b'{"model":"m","input":["a",1]}', "mixes"),
         (Endpoint.EMBEDDINGS, b'{"model":"m","input":"a","dimensions":0}', "dimensions"),
         (Endpoint.EMBEDDINGS, b'{"model":"m","input":"a","encoding_format":"x"}', "encoding_format"),
@@ -149,7 +276,7 @@ def test_body_that_can_not_be_answered_is_explained(endpoint: Endpoint, body: by
 
 @given(st.binary())
 def test_no_body_breaks_the_reader(body: bytes) -> None:
-    for endpoint in (Endpoint.CHAT, Endpoint.COMPLETIONS, Endpoint.EMBEDDINGS):
+    for endpoint in set(Endpoint) - {Endpoint.MODELS}:
         with pytest.raises(BadBodyError):
             read_question(endpoint, body)
 

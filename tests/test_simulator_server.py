@@ -5,6 +5,7 @@ import http.client
 import json
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -88,8 +89,9 @@ def test_any_prefix_is_accepted(simulator: Simulator, prefix: str) -> None:
 @pytest.mark.parametrize(
     ("method", "path", "body", "status"),
     [
-        ("POST", "/v1/rerank", b"{}", 404),
-        ("POST", "/v1/moderations", b"{}", 404),
+        ("POST", "/v1/rerank", b"{}", 400),
+        ("POST", "/v1/moderations", b"{}", 400),
+        ("POST", "/v1/images", b"{}", 404),
         ("GET", "/_secrets", None, 404),
         ("GET", CHAT, None, 405),
         ("POST", "/v1/models", b"{}", 405),
@@ -97,7 +99,6 @@ def test_any_prefix_is_accepted(simulator: Simulator, prefix: str) -> None:
         ("POST", CHAT, b"{", 400),
         ("POST", CHAT, b"", 400),
         ("POST", CHAT, b'{"model":"m"}', 400),
-        ("POST", CHAT, prompt("hello", stream=True), 400),
         ("POST", CHAT, prompt("[[fault:bang]]"), 400),
         ("POST", "/_limits", b'{"rpm":0}', 400),
         ("POST", "/_limits", b'{"speed":1}', 400),
@@ -219,6 +220,53 @@ def test_reset_comes_in_the_middle_of_the_body(simulator: Simulator) -> None:
     assert headers.startswith(b"HTTP/1.1 200")
     assert body.startswith(b'{"id":"chatcmpl-sim-')
     assert not body.endswith(b"}")
+
+
+def test_a_stream_begins_at_once_and_takes_its_time() -> None:
+    """Head and limits before the first token; the latency is spread over the events."""
+    with Simulator(latency=0.4, rpm=10) as running:
+        connection = http.client.HTTPConnection(urlsplit(running.url).netloc, timeout=30)
+        begun = time.monotonic()
+        connection.request("POST", CHAT, body=prompt("hello", stream=True))
+        reply = connection.getresponse()
+        head = time.monotonic() - begun
+        lines = reply.read().splitlines()
+        whole = time.monotonic() - begun
+        connection.close()
+
+        assert reply.headers["x-ratelimit-remaining-requests"] == "9"
+        assert reply.headers["content-type"].startswith("text/event-stream")
+        assert head < 0.2
+        assert whole >= 0.4
+        assert (lines[0][:6], lines[-2]) == (b"data: ", b"data: [DONE]")
+        assert running.score().answers == 1
+
+
+@pytest.mark.parametrize(
+    ("fault", "answers", "ends"),
+    [
+        ("cut", 0, b'"finish_reason":null}]}\n\n'),
+        ("error_mid", 0, b'"type":"server_error"}}\n\n'),
+        ("no_done", 1, b'"finish_reason":"stop"}]}\n\n'),
+        ("comments", 1, b": keep-alive\n\ndata: [DONE]\n\n"),
+        ("crlf", 1, b"data: [DONE]\r\n\r\n"),
+    ],
+)
+def test_a_fault_of_streams_is_one_for_streams_only(fault: str, answers: int, ends: bytes) -> None:
+    with Simulator() as running:
+        streamed, whole = chat(running, f"[[fault:{fault}]]", stream=True), chat(running, f"[[fault:{fault}]]")
+
+        assert streamed.headers["content-type"].startswith("text/event-stream")
+        assert streamed.body.endswith(ends)
+        assert whole.json["object"] == "chat.completion"
+        assert (running.score().answers, running.score().faults) == (answers + 1, {fault: 1})
+
+
+def test_a_stream_is_reset_in_its_middle() -> None:
+    with Simulator() as running:
+        with pytest.raises((http.client.IncompleteRead, ConnectionResetError)):
+            chat(running, "[[fault:reset_mid]]", stream=True)
+        assert (running.score().aborted, running.score().answers) == (1, 0)
 
 
 def test_bad_successes_are_no_answers() -> None:

@@ -7,8 +7,9 @@ one origin only. An answer we do not like, a timeout or a broken connection is a
 
 import ssl
 import zlib
-from collections.abc import AsyncIterator
-from dataclasses import replace
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Self
 
@@ -17,15 +18,22 @@ import anyio
 import httpx
 from httpx_aiohttp import AiohttpTransport
 
+from batchrunner.api.headers import quota
+from batchrunner.api.incoming import IncomingReply
 from batchrunner.api.model import with_model
-from batchrunner.api.reply import read_reply
+from batchrunner.api.outgoing import outgoing
 from batchrunner.config import MAX_BODY, TIMEOUT, Endpoint
 from batchrunner.errors import ConfigError
-from batchrunner.task import Failure, FailureClass, Lease, Outcome
+from batchrunner.quota import NO_QUOTA, Quota
+from batchrunner.task import Failure, FailureClass, Lease, Outcome, Success
 
 CONNECT_TIMEOUT = 15.0  # seconds
 KEEPALIVE = 4.0  # seconds; below the five that common servers keep an idle connection, which they close as we write
 USER_AGENT = "batchrunner"
+STREAMED = 4  # times the cap of a reply: so much may come in pieces, each of which repeats names and the like
+LINGER = 1.0  # seconds a stream has after its last word to end by itself, so that its connection can be used again
+
+OnHead = Callable[[Quota], None]
 
 
 class BodyTooLargeError(Exception):
@@ -39,7 +47,8 @@ class BadEncodingError(Exception):
 class Client:
     """An async context manager; ``send`` may be called from many tasks at once.
 
-    *timeout* is the total time of one attempt in seconds, *max_body* the cap of a decoded reply in bytes.
+    *timeout* is the total time of one attempt in seconds, *max_body* the cap of a decoded reply in bytes. *stream*:
+    whatever can be streamed is, unless the line itself says something else.
     """
 
     def __init__(
@@ -50,9 +59,12 @@ class Client:
         concurrency: int = 100,
         timeout: float = TIMEOUT,
         max_body: int = MAX_BODY,
+        stream: bool = False,
     ) -> None:
         self._base_url = endpoint.base_url
         self._key = None if endpoint.key is None else endpoint.key.reveal()
+        self._secret = None if self._key is None else self._key.encode()
+        self._stream, self._asks_usage = stream, endpoint.provider.stream_usage
         self._timeout, self._max_body = timeout, max_body
         self._urls: dict[str, httpx.URL] = {}
         self._extensions = {"timeout": {"connect": CONNECT_TIMEOUT}}
@@ -89,57 +101,115 @@ class Client:
         with anyio.CancelScope(shield=True):
             await self._transport.aclose()
 
-    async def send(self, lease: Lease, *, now: float) -> Outcome:
-        """One attempt, with a deadline over all of it. *now*: UTC seconds, for headers that name an instant."""
+    async def send(self, lease: Lease, *, now: float, on_head: OnHead | None = None) -> Outcome:
+        """One attempt, with a deadline over all of it. *now*: UTC seconds, for headers that name an instant.
+
+        *on_head* is told what a stream's headers say of limits, long before its end; the outcome does not repeat it.
+        """
         url = self._url(lease.endpoint)
-        body = (lease.body if lease.model is None else with_model(lease.body, lease.model)).encode()
-        request = httpx.Request("POST", url, content=body, extensions=self._extensions)
+        asked = lease.body if lease.model is None else with_model(lease.body, lease.model)
+        body = outgoing(asked, lease.endpoint, stream=self._stream, usage=self._asks_usage)
+        request = httpx.Request("POST", url, content=body.encode(), extensions=self._extensions)
         request.headers = _NO_HEADERS  # the session has ours, and aiohttp makes Host and Content-Length anyway
+        exchange = _Exchange(endpoint=lease.endpoint, sent_at=now, started=anyio.current_time(), on_head=on_head)
         with anyio.move_on_after(self._timeout) as deadline:
-            return await self._exchange(request, now)
+            return await self._exchange(request, exchange)
         assert deadline.cancelled_caught
         message = f"no answer within {self._timeout:g}s"
-        return Failure(kind=FailureClass.TIMEOUT, message=message, maybe_charged=True)
+        return exchange.outcome(Failure(kind=FailureClass.TIMEOUT, message=message, maybe_charged=True))
 
-    async def _exchange(self, request: httpx.Request, now: float) -> Outcome:
+    async def _exchange(self, request: httpx.Request, exchange: "_Exchange") -> Outcome:
         try:
             response = await self._transport.handle_async_request(request)
         except (httpx.HTTPError, aiohttp.ClientError) as error:
             return _broken(error)
-        received = bytearray()
+        headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in response.headers.raw]
+        reply = exchange.begin(IncomingReply(response.status_code, headers, key=self._secret), headers)
+        most = self._max_body * STREAMED if reply.is_events else self._max_body
+        received = 0
         try:
-            async for chunk in _decoded(response, self._max_body):
-                received += chunk
+            async with aclosing(_decoded(response, most)) as pieces:
+                async for piece in pieces:
+                    received += len(piece)
+                    exchange.take(piece)
+                    if reply.is_over:
+                        await _end(pieces)
+                        break
         except _BREAKS as error:
-            return await self._give_up(response, _cut(error, received, self._max_body), received)
+            await _hang_up(response)
+            return exchange.outcome(_cut(error, received, most))
         except BaseException:
             await _hang_up(response)
             raise
-        headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in response.headers.raw]
-        return read_reply(response.status_code, headers, self._scrub(received), now=now)
+        if reply.is_over:
+            await _hang_up(response)
+        return self._small_enough(exchange.outcome())
 
-    async def _give_up(self, response: httpx.Response, failure: Failure, received: bytearray) -> Failure:
-        """What was received of a reply that did not end well is kept."""
-        await _hang_up(response)
-        return replace(failure, status=response.status_code, body=self._scrub(received))
+    def _small_enough(self, outcome: Outcome) -> Outcome:
+        """An answer out of a stream is held to the same cap as any other."""
+        if not isinstance(outcome, Success) or len(outcome.body) <= self._max_body:
+            return outcome
+        cut = _cut(BodyTooLargeError(), len(outcome.body), self._max_body)
+        return replace(cut, status=outcome.status, body=outcome.body[: self._max_body])
 
     def _url(self, endpoint: str) -> httpx.URL:
         if endpoint not in self._urls:
             self._urls[endpoint] = httpx.URL(f"{self._base_url}/{endpoint}")
         return self._urls[endpoint]
 
-    def _scrub(self, body: bytearray) -> bytes:
-        """Providers echo a bad key in their error; it must not reach the database."""
-        if self._key is not None and self._key.encode() in body:
-            return bytes(body.replace(self._key.encode(), b"***"))
-        return bytes(body)
+
+@dataclass(slots=True, kw_only=True)
+class _Exchange:
+    """One attempt while it lasts: what is known of its reply by now. ``sent_at``: UTC seconds, ``started``: ours."""
+
+    endpoint: str
+    sent_at: float
+    started: float
+    on_head: OnHead | None
+    reply: IncomingReply | None = None
+    first_token_at: float | None = None
+    told: Quota = NO_QUOTA  # by the head, early
+
+    def begin(self, reply: IncomingReply, headers: list[tuple[str, str]]) -> IncomingReply:
+        """The head is here."""
+        self.reply = reply
+        if reply.is_events and self.on_head is not None:
+            self.told = quota({name.lower(): value for name, value in headers}, now=self._now)
+            if self.told:
+                self.on_head(self.told)
+        return reply
+
+    def take(self, piece: bytes) -> None:
+        assert self.reply is not None
+        if self.reply.feed(piece) and self.first_token_at is None:
+            self.first_token_at = self._now
+
+    def outcome(self, cut: Failure | None = None) -> Outcome:
+        """What it came to; *cut*: why it did not come to its end by itself."""
+        if self.reply is None:
+            assert cut is not None
+            return cut
+        outcome = self.reply.outcome(endpoint=self.endpoint, now=self.sent_at, cut=cut)
+        if self.told:
+            outcome = replace(outcome, quota=self._untold(outcome.quota))
+        return replace(outcome, first_token_at=self.first_token_at) if isinstance(outcome, Success) else outcome
+
+    def _untold(self, said: Quota) -> Quota:
+        """What the end of the reply adds to what its head told."""
+        told = {(window.dimension, window.period, window.scope) for window in self.told.windows}
+        more = tuple(each for each in said.windows if (each.dimension, each.period, each.scope) not in told)
+        return replace(said, windows=more)
+
+    @property
+    def _now(self) -> float:
+        return self.sent_at + anyio.current_time() - self.started
 
 
 _NO_HEADERS = httpx.Headers()
 _BREAKS = (httpx.HTTPError, aiohttp.ClientError, BodyTooLargeError, BadEncodingError)
 
 
-async def _decoded(response: httpx.Response, most: int) -> AsyncIterator[bytes]:
+async def _decoded(response: httpx.Response, most: int) -> AsyncGenerator[bytes, None]:
     """The body's bytes, decompressed in bounded steps. Raises BodyTooLargeError past *most*, BadEncodingError."""
     encoding = response.headers.get("content-encoding", "identity").strip().lower()
     if encoding not in ("identity", "", "gzip", "x-gzip"):
@@ -160,13 +230,20 @@ async def _decoded(response: httpx.Response, most: int) -> AsyncIterator[bytes]:
         raise BadEncodingError("the reply's gzip breaks off")
 
 
+async def _end(pieces: AsyncGenerator[bytes, None]) -> None:
+    """Nothing that matters comes any more: read to the end if that is near."""
+    with anyio.move_on_after(LINGER):
+        async for _ in pieces:
+            pass
+
+
 async def _hang_up(response: httpx.Response) -> None:
     """Let go of a connection whose reply was not read to its end; one that was has gone back to the pool by itself."""
     with anyio.CancelScope(shield=True):
         await response.stream.aclose()  # type: ignore[union-attr]  # likewise
 
 
-def _cut(error: Exception, received: bytearray, most: int) -> Failure:
+def _cut(error: Exception, received: int, most: int) -> Failure:
     """A reply that began and did not end: it was computed, so it may have been charged."""
     match error:
         case BodyTooLargeError():
@@ -176,7 +253,7 @@ def _cut(error: Exception, received: bytearray, most: int) -> Failure:
             kind, message = FailureClass.TRUNCATED, str(error)
         case _:
             kind = FailureClass.TRUNCATED
-            message = f"the reply broke off after {len(received):,} bytes ({_reason(error)})"
+            message = f"the reply broke off after {received:,} bytes ({_reason(error)})"
     return Failure(kind=kind, message=message, maybe_charged=True)
 
 

@@ -5,6 +5,7 @@ HTML from a gateway, an ``error`` object, no choices, or a reasoning that used u
 own.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -48,6 +49,8 @@ class _Usage(msgspec.Struct):
     total_tokens: int | None = None
     prompt_tokens_details: _Details | None = None
     completion_tokens_details: _Details | None = None
+    input_tokens_details: _Details | None = None
+    output_tokens_details: _Details | None = None
 
 
 class _Message(msgspec.Struct):
@@ -70,24 +73,34 @@ class _Answer(msgspec.Struct):
     data: Any = msgspec.UNSET
     output: Any = msgspec.UNSET
     results: Any = msgspec.UNSET
+    meta: Any = None
+    status: Any = None
+    incomplete_details: Any = None
 
 
+_STATUS = re.compile("[45][0-9][0-9]")
+_SHAPED = frozenset({"chat/completions", "completions", "embeddings", "responses", "rerank", "moderations"})
+_BROKEN_OFF = frozenset({"sensitive", "network_error"})  # what there is of such an answer is not the answer
 _EMPTY = {
     "length": (FailureClass.EMPTY_REASONING, "the answer is empty: the reasoning used up max_tokens"),
+    "max_output_tokens": (FailureClass.EMPTY_REASONING, "the answer is empty: the reasoning used up max_output_tokens"),
     "sensitive": (FailureClass.CONTENT_FILTER, "the provider withheld the answer (finish_reason: sensitive)"),
     "content_filter": (FailureClass.CONTENT_FILTER, "the provider withheld the answer (finish_reason: content_filter)"),
     "network_error": (FailureClass.NETWORK, "the provider broke off (finish_reason: network_error)"),
 }
 _decode = msgspec.json.Decoder(_Answer).decode
 _decode_any = msgspec.json.Decoder().decode
+_UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
-def read_reply(status: int, headers: Sequence[tuple[str, str]], body: bytes, *, now: float) -> Success | Failure:
-    """What a complete reply means. *now*: UTC seconds at its receipt."""
+def read_reply(
+    status: int, headers: Sequence[tuple[str, str]], body: bytes, *, now: float, endpoint: str = "chat/completions"
+) -> Success | Failure:
+    """What a complete reply to *endpoint* means. *now*: UTC seconds at its receipt."""
     named = {name.lower(): value for name, value in headers}
     told = quota(named, now=now)
     request_id = named.get("x-request-id") or named.get("request-id")
-    answer = _answer(body) if status == OK else None
+    answer = _answer(body, endpoint) if status == OK else None
     failure = _failure(status, answer, body, _Head(named, told, now))
     if failure is not None:
         return replace(failure, request_id=request_id or failure.request_id)
@@ -95,19 +108,27 @@ def read_reply(status: int, headers: Sequence[tuple[str, str]], body: bytes, *, 
     return Success(
         status=status,
         body=body,
-        usage=_usage(answer.usage),
-        finish_reason=_string(answer.choices[0].finish_reason) if answer.choices else None,
+        usage=_told_usage(answer),
+        finish_reason=_finish_reason(answer),
         request_id=request_id,
         quota=told,
         simulated=SIMULATED in named,
     )
 
 
-def _answer(body: bytes) -> _Answer | None:
+def _answer(body: bytes, endpoint: str) -> _Answer | None:
+    """What the body holds; None where there is no answer to a question of this kind in it."""
     try:
-        return _decode(body)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return None
+        answer = _decode(body)
+    except _UNREADABLE:
+        answer = None
+    if endpoint in _SHAPED or (answer is not None and (answer.choices or answer.error is not None)):
+        return answer
+    try:  # of a path that we do not know, any JSON is an answer
+        is_json = isinstance(_decode_any(body), dict | list)
+    except _UNREADABLE:
+        is_json = False
+    return _Answer(data=[], usage=None if answer is None else answer.usage) if is_json else None
 
 
 def _failure(status: int, answer: _Answer | None, body: bytes, head: _Head) -> Failure | None:
@@ -118,6 +139,8 @@ def _failure(status: int, answer: _Answer | None, body: bytes, head: _Head) -> F
         failure: Failure | None = _malformed(body, "HTTP 200, but the body is no answer")
     elif answer.choices:
         failure = _empty(answer.choices[0], body, answer.usage)
+    elif isinstance(answer.output, list) and all(map(_is_reasoning, answer.output)):
+        failure = _withheld(_finish_reason(answer), body, answer.usage)
     elif not any(isinstance(part, list) for part in (answer.data, answer.output, answer.results)):
         failure = _malformed(body, "HTTP 200, but there is no answer in it", _usage(answer.usage))
     else:
@@ -126,15 +149,33 @@ def _failure(status: int, answer: _Answer | None, body: bytes, head: _Head) -> F
 
 
 def _empty(choice: _Choice, body: bytes, usage: Any) -> Failure | None:
-    """What an empty choice means by its finish reason; None if it holds anything."""
-    message = choice.message
-    if choice.text or (message and (message.content or message.tool_calls or message.refusal or message.function_call)):
-        return None
-    meaning = _EMPTY.get(_string(choice.finish_reason) or "")
+    """What an empty choice means by its finish reason, or one that was broken off; None if it is an answer."""
+    message, reason = choice.message, _string(choice.finish_reason)
+    held = choice.text or (
+        message and (message.content or message.tool_calls or message.refusal or message.function_call)
+    )
+    return None if held and reason not in _BROKEN_OFF else _withheld(reason, body, usage)
+
+
+def _withheld(reason: str | None, body: bytes, usage: Any) -> Failure | None:
+    meaning = _EMPTY.get(reason or "")
     if meaning is None:
         return None  # an empty answer, but an answer
     kind, text = meaning
     return Failure(kind=kind, message=text, status=OK, body=body, usage=_usage(usage), maybe_charged=True)
+
+
+def _is_reasoning(item: Any) -> bool:
+    return isinstance(item, dict) and item.get("type") == "reasoning"
+
+
+def _finish_reason(answer: _Answer) -> str | None:
+    if answer.choices:
+        return _string(answer.choices[0].finish_reason)
+    if not isinstance(answer.output, list):
+        return None
+    details = answer.incomplete_details  # of the responses API
+    return (_string(details.get("reason")) if isinstance(details, dict) else None) or _string(answer.status)
 
 
 def _malformed(body: bytes, what: str, usage: _Tokens = None) -> Failure:
@@ -147,7 +188,7 @@ def _refusal(status: int, body: bytes, head: _Head) -> Failure:
     error = _error(body)
     code, kind = _string(error.get("code")), _string(error.get("type"))
     message = _string(error.get("message")) or _string(error.get("msg")) or _excerpt(body) or "no reason given"
-    assumed = 500 if status == OK else status  # an error inside a 200 speaks through its code alone
+    assumed = _inner_status(code) if status == OK else status
     clock = server_time(head.headers, now=head.now)
     told = read_error(error, message, now=clock)
     hint = retry_hint(head.headers, status=assumed, now=head.now)
@@ -167,6 +208,11 @@ def _refusal(status: int, body: bytes, head: _Head) -> Failure:
         maybe_charged=assumed >= 500,  # noqa: PLR2004
         quota=said,
     )
+
+
+def _inner_status(code: str | None) -> int:
+    """The HTTP status of an error inside a 200: its code, where that is one (OpenRouter)."""
+    return int(code) if code is not None and _STATUS.fullmatch(code) else 500
 
 
 def _merged(quota_told: Quota, told: Told, now: float) -> Quota:
@@ -197,7 +243,7 @@ def _error(body: bytes) -> Mapping[str, Any]:
     """The error object, in whichever shape: ``error{}``, ``error: "…"``, flat, ``detail``, ``errors[]``, a list."""
     try:
         value = _decode_any(body)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+    except _UNREADABLE:
         return {}
     if isinstance(value, list) and value:
         value = value[0]
@@ -214,6 +260,13 @@ def _error(body: bytes) -> Mapping[str, Any]:
     return value
 
 
+def _told_usage(answer: _Answer) -> _Tokens:
+    usage = _usage(answer.usage)
+    if usage is None and isinstance(answer.meta, dict):  # Cohere tells a rerank's usage there
+        usage = _usage(answer.meta.get("tokens")) or _usage(answer.meta.get("billed_units"))
+    return usage
+
+
 def _usage(value: Any) -> _Tokens:
     try:
         seen = msgspec.convert(value, _Usage)
@@ -225,7 +278,8 @@ def _usage(value: Any) -> _Tokens:
         prompt = _count(seen.total_tokens)
         if prompt is None:
             return None
-    cached, reasoning = seen.prompt_tokens_details or _Details(), seen.completion_tokens_details or _Details()
+    cached = seen.prompt_tokens_details or seen.input_tokens_details or _Details()
+    reasoning = seen.completion_tokens_details or seen.output_tokens_details or _Details()
     return Usage(
         prompt_tokens=prompt or 0,
         completion_tokens=completion or 0,

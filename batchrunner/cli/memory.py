@@ -22,7 +22,7 @@ KEYS = frozenset(("key_env", "key_file", "key_cmd"))
 REMEMBERED = (
     *("model", "prompt", "template", "system", "params", "id_column", "input_format", "on_bad_line"),
     *("provider", "base_url", "lane", "lanes_file", "key_env", "key_file", "key_cmd", "proxy", "ca_file"),
-    *("rpm", "tpm", "concurrency", "headroom", "timeout", "attempts", "canary"),
+    *("rpm", "tpm", "concurrency", "headroom", "timeout", "attempts", "stream", "canary"),
     *("outputs", "errors_file", "layout", "extras", "prefix", "for_excel"),
 )
 # Of the first names those count that were said most directly; who said the others loses the second names as well.
@@ -40,7 +40,12 @@ PATHS = (
     "errors_file",
     "outputs",
 )  # kept absolute, so that any folder will do
-NOTHING: Mapping[str, Any] = {"outputs": (), "lane": (), "extras": False, "for_excel": False, "prefix": ""}  # else None
+NOTHING: Mapping[str, Any] = {  # else None
+    "outputs": (),
+    "lane": (),
+    "prefix": "",
+    **dict.fromkeys(("extras", "for_excel", "stream"), False),
+}
 FROM_FILES = "from_files"
 LONGEST = 40  # characters of a value in a sentence
 

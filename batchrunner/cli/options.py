@@ -116,7 +116,7 @@ speed_options = together(
     ),
     speed_option("--tpm", metavar="N", type=click.FloatRange(min=0, min_open=True), help="Tokens a minute. [learned]"),
     speed_option(
-        "-c", "--concurrency", metavar="N", type=click.IntRange(min=1), help="Requests in flight. [learned, at most 64]"
+        "-c", "--concurrency", metavar="N", type=click.IntRange(min=1), help="Requests in flight. [learned, at most 512]"
     ),
     speed_option(
         "--headroom",
@@ -138,6 +138,11 @@ speed_options = together(
         type=click.IntRange(min=1),
         default=3,
         help="Tries of a task; rate limits use up none.",
+    ),
+    speed_option(
+        "--stream/--no-stream",
+        default=False,
+        help="Ask for answers as streams: limits are told at their start, and no proxy cuts a long silence.",
     ),
     speed_option("--no-learned", is_flag=True, help="Start without what earlier runs learned of the limits."),
 )

@@ -132,6 +132,7 @@ def run_options(
             in_flight=given["in_flight"],
             max_tasks=given["limit"],
             learned=not given["no_learned"],
+            stream=given["stream"],
             canary=given["canary"],
         ),
         on_bad_line=given["on_bad_line"],

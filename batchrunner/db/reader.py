@@ -48,7 +48,7 @@ _ATTEMPT = """
     attempt.id, attempt.run_id, attempt.number, attempt.outcome, attempt.leased_at, attempt.sent_at,
     attempt.finished_at, attempt.status, attempt.error_class, attempt.error_code, attempt.message, attempt.request_id,
     attempt.prompt_tokens, attempt.completion_tokens, attempt.cached_tokens, attempt.reasoning_tokens,
-    attempt.possibly_charged, reply.body
+    attempt.possibly_charged, attempt.first_token_at, reply.body
 """
 # the attempt that brought the answer, else the last one
 _RECORD = f"""
@@ -98,8 +98,8 @@ _LANE = """
     FROM attempt WHERE run_id IN (SELECT id FROM run WHERE job_id = ?) AND outcome IS NOT 'released' AND lane = ?
 """
 _LATENCIES = """
-    SELECT finished_at - sent_at AS latency
-    FROM (SELECT outcome, sent_at, finished_at FROM attempt
+    SELECT finished_at - sent_at AS latency, first_token_at - sent_at
+    FROM (SELECT outcome, sent_at, finished_at, first_token_at FROM attempt
           WHERE run_id IN (SELECT id FROM run WHERE job_id = ?) ORDER BY id DESC LIMIT ?)
     WHERE outcome = 'success' AND sent_at IS NOT NULL ORDER BY latency
 """
@@ -180,8 +180,9 @@ class Reader:
         """Sums over every attempt of the job."""
         with self._transaction() as connection:
             sums = tuple(connection.exec_driver_sql(_TOTALS, (job_id,)).one())
-            latencies = [row[0] for row in connection.exec_driver_sql(_LATENCIES, (job_id, NEWEST))]
+            timed = connection.exec_driver_sql(_LATENCIES, (job_id, NEWEST)).all()
             started_at, ended_at = connection.exec_driver_sql(_SPAN, (job_id,)).one()
+        latencies = [row[0] for row in timed]
         return Totals(
             sends=sums[0],
             refused=sums[1],
@@ -191,6 +192,7 @@ class Reader:
             ),
             p50=_percentile(latencies, 50),
             p95=_percentile(latencies, 95),
+            first_token_p50=_percentile(sorted(row[1] for row in timed if row[1] is not None), 50),
             started_at=started_at,
             ended_at=ended_at,
         )
@@ -337,7 +339,8 @@ def _attempt(cells: _Row) -> Attempt:
         request_id=cells[11],
         usage=None if cells[12] is None else _usage(cells[12:16]),
         possibly_charged=bool(cells[16]),
-        reply=cells[17],
+        first_token_at=cells[17],
+        reply=cells[18],
     )
 
 

@@ -8,7 +8,6 @@ from batchrunner.jobfile.bodies import (
     check_id,
     check_model,
     check_sensitive,
-    check_whole,
     endpoint_of,
     made_id,
     merge,
@@ -55,8 +54,7 @@ class BatchLines:
             return self._read(raw, line, offset)
         custom_id, url = match.groups()
         endpoint = endpoint_of(url.decode())
-        model = check_model(body.get("model") if self._model is None else self._model)
-        check_whole(body, self._settings)
+        model = check_model(body.get("model") if self._model is None else self._model, endpoint)
         text = content.decode()
         if self._settings:
             text = merge(text, body, self._settings)
@@ -77,8 +75,7 @@ class BatchLines:
         endpoint = endpoint_of(url)
         custom_id = value.pop("custom_id", _MISSING)
         custom_id = made_id(line) if custom_id is _MISSING else check_id(custom_id)
-        model = check_model(body.get("model") if self._model is None else self._model)
-        check_whole(body, self._settings)
+        model = check_model(body.get("model") if self._model is None else self._model, endpoint)
         if value:
             check_sensitive(value)
         parts = members(raw)
@@ -108,8 +105,7 @@ class BareBodies:
         value = parse_object(raw)
         check_sensitive(value)
         endpoint = _endpoint(value)
-        model = check_model(value.get("model") if self._model is None else self._model)
-        check_whole(value, self._settings)
+        model = check_model(value.get("model") if self._model is None else self._model, endpoint)
         text = raw.decode().strip(WHITESPACE)
         custom_id = made_id(line)
         name = next((name for name in ("custom_id", "id") if name in value), None)

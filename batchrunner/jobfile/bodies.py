@@ -13,10 +13,10 @@ from batchrunner.task import Request
 
 CHAT = "chat/completions"
 ENDPOINTS = (CHAT, "completions", "embeddings", "rerank", "responses", "moderations")
+MODELLESS = frozenset({"moderations"})  # of these, the ones that do without
 ID_CAP = 512  # bytes
 ID_CAP_SURE = ID_CAP // 4  # characters that stay below it, whatever they are
 NO_MODEL = "no model: give -m/--model or a model in the body"
-NO_STREAM = '"stream" is not supported yet, answers are kept whole; leave it out'
 SENSITIVE = {
     "api_key": "a key does not belong in a job file, it would be stored; give it by environment or key file",
     "authorization": "a key does not belong in a job file, it would be stored; give it by environment or key file",
@@ -25,7 +25,9 @@ SENSITIVE = {
     "headers": "a line can't set headers; take it out",
     "extra_headers": "a line can't set headers; take it out",
 }
-_ENDPOINT = re.compile(rf"/(?:v[0-9]+/)?({'|'.join(map(re.escape, ENDPOINTS))})")
+URLS = f"use /v1/ and one of {', '.join(ENDPOINTS)}"  # or any other that takes a JSON body
+_SEGMENT = r"(?!\.{1,2}(?:/|$))[A-Za-z0-9._~:@-]+"
+_ENDPOINT = re.compile(rf"/(?:v[0-9]+/)?(?!v[0-9]+/|(?:files|uploads)$)({_SEGMENT}(?:/{_SEGMENT})*)", re.ASCII)
 _HASHES = {endpoint: blake2b(f"{endpoint}\n".encode(), digest_size=16) for endpoint in ENDPOINTS}
 
 
@@ -37,7 +39,14 @@ _new = object.__new__
 
 
 def request(
-    custom_id: str, endpoint: str, body: str, content: Any, model: str, row: str | None, line: int, offset: int
+    custom_id: str,
+    endpoint: str,
+    body: str,
+    content: Any,
+    model: str | None,
+    row: str | None,
+    line: int,
+    offset: int,
 ) -> Request:
     """The Request, with its fingerprint made from ``content``, the bytes of ``body``.
 
@@ -52,7 +61,8 @@ def request(
     _set_row(made, row)
     _set_line(made, line)
     _set_offset(made, offset)
-    digest = _HASHES[endpoint].copy()
+    known = _HASHES.get(endpoint)
+    digest = blake2b(f"{endpoint}\n".encode(), digest_size=16) if known is None else known.copy()
     digest.update(content)
     _set_fingerprint(made, digest.digest())
     return made
@@ -63,7 +73,7 @@ def endpoint_of(url: str) -> str:
     """The endpoint that a line's ``url`` means: ``/v1/X``, ``/v4/X`` and ``/X`` are all X. Raises Refused."""
     match = _ENDPOINT.fullmatch(url)
     if match is None:
-        raise Refused(f'"url" {quote(url[:60])} is not a path we send to; use /v1/ and one of {", ".join(ENDPOINTS)}')
+        raise Refused(f'"url" {quote(url[:60])} is not a path we send to; {URLS}')
     return match[1]
 
 
@@ -85,20 +95,17 @@ def made_id(number: int) -> str:
     return f"row-{number:06d}"
 
 
-def check_model(model: Any) -> str:
+def check_model(model: Any, endpoint: str = CHAT) -> str | None:
+    """A usable model; None where there is none and *endpoint* may do without."""
     if model is None:
-        raise Refused(NO_MODEL)
+        if endpoint in ENDPOINTS and endpoint not in MODELLESS:
+            raise Refused(NO_MODEL)
+        return None
     if not isinstance(model, str):
         raise Refused('"model" must be a string, in quotes')
     if not model.strip() or not model.isprintable():
         raise Refused('"model" is empty or unprintable; name a model')
     return model
-
-
-def check_whole(body: Mapping[str, Any], settings: Mapping[str, str]) -> None:
-    """Refuse a body that wants its answer in pieces, unless *settings* will change that."""
-    if body.get("stream") and "stream" not in settings:
-        raise Refused(NO_STREAM)
 
 
 def check_sensitive(names: Mapping[str, Any]) -> None:

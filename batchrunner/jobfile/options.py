@@ -6,7 +6,7 @@ from hashlib import blake2b
 from typing import Any
 
 from batchrunner.errors import ConfigError
-from batchrunner.jobfile.bodies import NO_STREAM, SENSITIVE
+from batchrunner.jobfile.bodies import SENSITIVE
 from batchrunner.jobfile.shapes import INPUT_FORMATS
 from batchrunner.jobfile.strictjson import quote
 from batchrunner.jobfile.template import Template, load
@@ -44,11 +44,9 @@ class ReadOptions:
             raise ConfigError(
                 f"--param: not a JSON value ({error}); write numbers, true, null or quoted text"
             ) from error
-        for name, value in self.params:
+        for name, _ in self.params:
             if reason := SENSITIVE.get(name.lower()):
                 raise ConfigError(f"--param {name}: {reason}")
-            if name == "stream" and value:
-                raise ConfigError(f"--param stream: {NO_STREAM}")
         if "messages" in dict(self.params):
             raise ConfigError("--param messages: messages come from the job file; use --prompt and --system")
 

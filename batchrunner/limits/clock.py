@@ -67,7 +67,8 @@ class Clock:
         self.period = period
         self.algorithm = algorithm
         self.epoch = 0
-        self.probing = False  # a presumed window has just rolled over for the first time: one request goes ahead
+        self.probing = False  # one request goes ahead: into a window that is only presumed, or is not ours alone
+        self.shared = False  # others use it too
         self._ends: tuple[float, float] | None = None  # the earliest and the latest that the window can end
         self._ended_at = -inf  # the end of the window before
         self._first_sent = inf  # of the window before
@@ -115,7 +116,7 @@ class Clock:
         if self.algorithm is not Algorithm.WINDOW or ends_at is None or now + TICK < ends_at + GUARD:
             return False
         self._turn(ends_at)  # when the new one ends, its first reply will tell
-        self.probing = not self._trusted
+        self.probing = self.shared or not self._trusted
         return True
 
     def wait(self, now: float) -> float | None:
@@ -124,6 +125,12 @@ class Clock:
             return None
         end = self.ends_at if self.ends_at is not None else self._ended_at + self.period
         return end + GUARD - now if end + GUARD > now + TICK else None
+
+    def unseen(self, now: float) -> float:
+        """Seconds for which a window that has just begun, and that no reply told of, should not be used up."""
+        if self.algorithm is not Algorithm.WINDOW or self._ends is not None:
+            return 0.0
+        return max(self._ended_at + self.period / 2 - now, 0.0)
 
     def doubt(self, now: float) -> None:
         """A refusal where there should have been room: of a fresh window or, by our own log, of a sliding one.
@@ -251,7 +258,7 @@ class Clock:
             return Reading.NEXT
         if early or not ours:
             return Reading.OLD
-        if not self._plain:
+        if not self._plain and not told.coarse:
             self._usual = next((p for p in PERIODS if p + 2 * GUARD < told.reset <= LONGER * p), None)
         self._ends = (earliest, latest)
         self.probing = False
@@ -270,15 +277,20 @@ class Clock:
 
     def _slide(self) -> None:
         """No fresh window began where the last seemed to end: what ended there was our first send's memory."""
-        seen = max(self._ended_at - self._first_sent, self._longest)
+        seen = max(self._ended_at - self._first_sent, self._least_period)
         near = [period for period in PERIODS if abs(period - seen) <= self._slack + 0.03 * period]
         self.period = near[0] if near else max(seen, FINE)
         self.algorithm = Algorithm.SLIDING
         self._ends, self.probing, self._timed = None, False, True
 
+    @property
+    def _least_period(self) -> float:
+        """No window is shorter than the longest reset told, but at a server that adds a second to it."""
+        return self._longest if self._usual is None else min(self._longest, self._usual)
+
     def _learn_period(self, seen: float) -> None:
         """A window's length from two ends; after a quiet time there may be several windows between them."""
-        seen = max(seen, self._longest)
+        seen = max(seen, self._least_period)
         near = [period for period in PERIODS if abs(period - seen) <= self._slack + 0.1 * period]
         length = near[0] if near else seen
         if not self._timed or length < self.period:

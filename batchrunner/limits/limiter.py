@@ -28,7 +28,12 @@ from batchrunner.task import Abandoned, Failure, FailureClass, Outcome, Released
 
 HORIZON = 0.1  # seconds ahead that a permit may be given, so that one exchange serves many sends
 MINUTE = 60.0
+USED_UP = 0.95  # of a stated limit
 CONFIRMED = 0.95  # of a stated limit, told by the server, is the same limit
+SCOUT_MOST = 10.0  # seconds that the others wait for its reply
+LONG = 1.0  # seconds of a wait that the server named, after which one request goes ahead of the others
+IN_A_ROW = 3  # refusals without an answer between them, and then ever longer waits: at first, and at most
+BRAKE, BRAKE_MOST = 0.05, 1.0  # seconds
 SOON = 2.0  # seconds; a refusal to be repeated by then, with plenty remaining, is of too many at once
 TOLD_START = 32  # in flight at once, where the first reply told of a window
 OUTAGE = frozenset({FailureClass.SERVER_ERROR, FailureClass.TIMEOUT, FailureClass.NETWORK, FailureClass.UNREACHABLE})
@@ -74,6 +79,10 @@ class Limiter:
         self._found = {dimension: Found(now=now) for dimension in FINDABLE}
         self._alone = True  # one request at a time, before the first reply
         self._blocked_until = now
+        self._blocked_for = 0.0
+        self._refused_at = now  # the newest refusal, of how many without an answer between them
+        self._in_a_row = 0
+        self._scout: Permit | None = None  # the one that went ahead
         self._limiting = "start"
         self._waiting_until = now
         self._sent, self._tokens, self._refused = Gauge(), Gauge(), Gauge()
@@ -83,7 +92,7 @@ class Limiter:
         for dimension, limit in ((Dimension.REQUESTS, settings.rpm), (Dimension.TOKENS, settings.tpm)):
             if limit is not None:
                 usable = limit * (1 - settings.headroom)
-                meter = Meter(dimension, usable, now=now, period=MINUTE, algorithm=Algorithm.SLIDING)
+                meter = Meter(dimension, usable, now=now, period=MINUTE, algorithm=Algorithm.SLIDING, untold=True)
                 self._meters[dimension, STATED] = meter
                 self.slots.open(settings.concurrency)
 
@@ -100,7 +109,10 @@ class Limiter:
             found.take(_share(dimension, cost), send_at)
         self._sent.add(1, send_at)
         self._tokens.add(cost, send_at)
-        return Permit(cost=cost, send_at=send_at, generation=self.slots.take(), marks=marks)
+        permit = Permit(cost=cost, send_at=send_at, generation=self.slots.take(), marks=marks)
+        if self._blocked_for > LONG:
+            self._scout, self._blocked_for = permit, 0.0
+        return permit
 
     def wait(self, cost: float, now: float) -> float:
         """Seconds until asking for *cost* again makes sense; infinite if only a reply can change anything."""
@@ -122,6 +134,8 @@ class Limiter:
 
     def settle(self, permit: Permit, outcome: Outcome, *, sent_at: float, received_at: float) -> None:
         """Take in what a send came to."""
+        if permit is self._scout:
+            self._scout = None
         for key, mark in permit.marks:
             if key in self._meters:
                 self._meters[key].release(mark)
@@ -141,6 +155,12 @@ class Limiter:
                 self._observe(permit, outcome.quota, sent_at, received_at, refused=limited)
                 self._failed(permit, outcome, sent_at, received_at)
         self.slots.give()
+        self._note(received_at)
+
+    def observe(self, permit: Permit, quota: Quota, *, sent_at: float, received_at: float) -> None:
+        """Take in what the head of a reply told while its body still comes; ``settle`` is not to be told it again."""
+        self._alone = False
+        self._observe(permit, quota, sent_at, received_at)
         self._note(received_at)
 
     def state(self, now: float) -> LimiterState:
@@ -236,6 +256,8 @@ class Limiter:
         if not alone and (self._alone or self.breaker.is_open or any(m.undecided for m in self._meters.values())):
             return float("inf"), "probe"
         waits = [(self._blocked_until - now, "refused"), (self.breaker.wait(now), "server")]
+        if self._scout is not None and not alone:
+            waits.append((self._scout.send_at + SCOUT_MOST - now, "refused"))
         for (dimension, kind), meter in self._meters.items():
             if kind != STATED or dimension not in self._confirmed:
                 waits.append((meter.wait(_share(dimension, cost), now, alone=alone), _NAMES.get(dimension, dimension)))
@@ -308,10 +330,16 @@ class Limiter:
 
     def _succeeded(self, permit: Permit, sent_at: float, now: float) -> None:
         self._alone = False
+        self._in_a_row = 0
         self.breaker.succeeded()
         self.slots.succeeded(now)
+        for key, mark in permit.marks:
+            if key in self._meters:
+                self._meters[key].passed(mark, now)
         for dimension, found in self._found.items():
             found.accepted(_share(dimension, permit.cost), sent_at, now)
+            if found.is_known:
+                self.slots.lift()
 
     def _failed(self, permit: Permit, failure: Failure, sent_at: float, now: float) -> None:
         if not failure.sent:
@@ -341,13 +369,15 @@ class Limiter:
         told = {self._key(window): window for window in failure.quota.windows}
         short = {key for key, window in told.items() if key in self._meters and _is_short(window, permit)}
         if not told:  # at a limit that was stated, a refusal may just be a moment too early
-            short = {key for key, _ in permit.marks if key[1] == STATED and self._meters[key].is_used_up}
+            stated = {self._meters[key].used: key for key, _ in permit.marks if key[1] == STATED}
+            short = {key for used, key in stated.items() if used == max(stated) and used >= USED_UP}
         for key, mark in permit.marks:
             if key in short:
-                self._meters[key].refused(mark, now, told.get(key))
+                self._meters[key].refused(mark, now, told.get(key), failure.retry_after)
             elif key in self._meters:
                 self._meters[key].charge(-mark.cost)
         self._block(failure.retry_after, now)
+        self._brake(sent_at, now)
         hidden = failure.dimension if failure.dimension in FINDABLE else Dimension.REQUESTS
         for dimension, found in self._found.items():
             if dimension is not hidden or short:
@@ -364,8 +394,17 @@ class Limiter:
         self._found[hidden].refused(_share(hidden, permit.cost), sent_at, now, retry_after=failure.retry_after)
 
     def _block(self, seconds: float | None, now: float) -> None:
-        if seconds is not None:
-            self._blocked_until = max(self._blocked_until, now + seconds)
+        if seconds is not None and now + seconds > self._blocked_until:
+            self._blocked_until, self._blocked_for = now + seconds, max(seconds, self._blocked_for)
+
+    def _brake(self, sent_at: float, now: float) -> None:
+        """Whatever we believe: refusal after refusal, each of a request that left after the one before, slows us down."""
+        if sent_at <= self._refused_at:
+            return
+        self._refused_at = now
+        self._in_a_row += 1
+        if self._in_a_row > IN_A_ROW:
+            self._block(min(BRAKE * 2.0 ** (self._in_a_row - IN_A_ROW), BRAKE_MOST), now)
 
     def _count_refusal(self, now: float) -> None:
         self.refusals += 1

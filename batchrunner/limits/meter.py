@@ -24,6 +24,7 @@ EPSILON = 1e-6  # a deficit below this is none: a wait shorter than the clock's 
 GAIN_DOWN = 1 / 8
 GAIN_UP = 1 / 64
 ROOM = 0.05  # of the limit, left by our own account, where a refusal is no matter of milliseconds
+BETWEEN = 0.5  # seconds from one refusal to another, for what happened between them to mean anything
 TAKEN_GAIN = 0.5  # the same, of an error that a refusal shows
 OTHERS_GAIN = 1 / 12  # of an error, a second: what goes on missing is what others take
 OTHERS_AHEAD = 0.5  # seconds of what others take may be held back
@@ -36,14 +37,29 @@ DOUBTS = 2  # in a row, until a charge is believed to be another
 FACTOR_MAX = 50.0
 LAG_MOST = 0.5  # seconds
 LAG_FADES = 0.99  # a reply
+TRIP_GAIN = 1 / 8
 DEVIATION_GAIN = 1 / 32
 DEVIATIONS = 3.0  # of our account from what replies prove, are held back against shuffled arrivals
 RESERVE_SHARE = 0.01  # of the limit, at most, is held back against shuffled arrivals
 JITTER = 0.25  # seconds by which one send may overtake another on its way
 SHUFFLED = 0.2  # of what was sent in that time usually does
+BURST = 0.05  # seconds of sends that arrive in any order
 SHUFFLE = 0.02  # seconds of a bucket's sends that are held back at the least
+ASK_AFTER = 2.0  # seconds for which a limit that nobody tells of was used up, before a question
+ASKED_RIGHT = 1.5  # times what a question costs has to be over the limit
+SPREAD = 0.3  # of what is reckoned for a request, by which its tokens usually differ
+SPARE = 0.01  # of the limit
+ASK_COSTS = 4.0  # times what it costs should have come back by then
 PROBE = 1.0  # seconds to the first try, where nothing is left and nothing says when more will be; then ever longer
 PROBE_GROWTH = 1.6
+
+
+@dataclass(slots=True)
+class _Burst:
+    """Sends of one moment, which may arrive in any order; ``reckoned`` counts on until the last of them."""
+
+    since: float
+    reckoned: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +79,7 @@ class Mark:
     reckoned: float = 0.0
     back: float = 0.0
     at: float | None = None
+    burst: _Burst | None = None
 
 
 class Meter:
@@ -76,6 +93,7 @@ class Meter:
         now: float,
         period: float | None = None,
         algorithm: Algorithm = Algorithm.UNKNOWN,
+        untold: bool = False,
     ) -> None:
         self.dimension = dimension
         self.limit = limit
@@ -100,8 +118,18 @@ class Meter:
         self._reckoned = self._back = 0.0  # cost of all sends, and all that came back
         self._doubts = 0
         self._lag = 0.0  # seconds that sends leave later than they may
+        self._burst = _Burst(-inf)
+        self._empty = (-inf, 0.0)  # when it was last seen empty, and what we had sent by then
+        self._own = 0.0  # cost of our sends in this window
+        self._first_at: float | None = None
+        self._untold = untold
+        self._may_ask = untold  # whether capacity comes back all the time: once, and only where no reply ever tells
+        self._used_up_at: float | None = None
+        self._question: float | None = None  # which send it was, by what had been reckoned
         self._burnt = 0.0  # cost of refused requests, of late
         self._others = 0.0  # permits a second that other clients seem to take
+        self._usual = 0.0  # cost of a send
+        self._trip = 0.0  # seconds from a send to what its reply tells
 
     @property
     def period(self) -> float:
@@ -125,10 +153,18 @@ class Meter:
     def reserve(self) -> float:
         """Permits that are held back: where capacity comes back all the time, arrivals in another order can need it."""
         if self._is_exact:
-            return min(self._burnt, max(self.limit * RESERVE_SHARE, 1.0))
+            return max(min(self._burnt, max(self.limit * RESERVE_SHARE, 1.0)), self._uncertain)
         shuffled = max(1.0, self.rate * SHUFFLE)
+        theirs = DEVIATIONS * (self._others * self._trip) ** 0.5  # may have come more often than usual meanwhile
         most = max(self.limit * RESERVE_SHARE, 1.0, self._others * OTHERS_AHEAD)
-        return min(max(DEVIATIONS * self._deviation, shuffled), most)
+        return max(min(max(DEVIATIONS * self._deviation, shuffled), most), min(theirs, self.limit / 4), self._uncertain)
+
+    @property
+    def _uncertain(self) -> float:
+        """Tokens that those in flight may take beyond what we reckon: what each takes is known by its answer only."""
+        if self.dimension is Dimension.REQUESTS:
+            return 0.0
+        return min(DEVIATIONS * SPREAD * (self._outstanding * self._usual) ** 0.5, self.limit / 4)
 
     @property
     def _is_exact(self) -> bool:
@@ -141,9 +177,9 @@ class Meter:
         return self._level
 
     @property
-    def is_used_up(self) -> bool:
-        """Whether a refusal is a matter of moments: by our own log, hardly anything is left."""
-        return self._spent.total >= (1 - ROOM) * self.limit
+    def used(self) -> float:
+        """Share of the limit that our own sends of the last period took; near 1, a refusal is a matter of moments."""
+        return self._spent.total / self.limit
 
     @property
     def account(self) -> float:
@@ -166,6 +202,10 @@ class Meter:
         level = max(self._level, self._least) if alone and self.replies else self._level
         missing = min(cost, self.limit - reserve) + reserve - level
         if missing <= EPSILON:
+            self._used_up_at = None
+            unseen = 0.0 if alone else self.clock.unseen(now)
+            if unseen and missing + self.limit / 2 > EPSILON:
+                return unseen  # the limit may have changed: the other half goes when a reply tells
             return max(self._at - now, 0.0)  # what is there by the last permit's time may not be there before
         if (until_end := self.clock.wait(now)) is not None:
             return until_end
@@ -173,17 +213,34 @@ class Meter:
             case Algorithm.BUCKET | Algorithm.COUNTER:
                 return max(self._at - now, 0.0) + missing / (self.rate - self._others)
             case Algorithm.SLIDING if (sent := self._spent.sent_when(missing)) < inf:
-                return max(sent + self.period + GUARD + self._lag - now, EPSILON)
+                return min(max(sent + self.period + GUARD + self._lag - now, EPSILON), self._question_in(cost, now))
             case _:  # others' requests fill it, or we can't tell: one request asks
                 return max(self._probe_at - now, 0.0) if alone else inf
+
+    def _question_in(self, cost: float, now: float) -> float:
+        """Seconds until a bucket would surely have *cost* again, so that one request may tell whether this is one."""
+        if not self._may_ask:
+            return inf
+        if self._used_up_at is None:
+            self._used_up_at = now
+        return max(self._used_up_at + max(ASK_AFTER, ASK_COSTS * cost / self.rate) - now, 0.0)
 
     def take(self, cost: float, at: float) -> Mark:
         """Charge a send that leaves at *at* (which may lie a little ahead)."""
         self._advance(at)
         self._reckoned += cost
+        if self._first_at is None:
+            self._first_at = at
+        if self._may_ask and self._used_up_at is not None and self._level + EPSILON < cost:
+            self._may_ask, self._question = False, self._reckoned
+        if at > self._burst.since + BURST:
+            self._burst = _Burst(at)
+        self._burst.reckoned = self._reckoned
         cost *= self.factor
         while len(self._history) > 1 and self._history[1][0] <= at - JITTER:
             self._history.popleft()
+        self._own += cost
+        self._usual = cost
         self._level -= cost
         self._account -= cost
         self._history.append((at, self._account))
@@ -195,7 +252,8 @@ class Meter:
         if self.dimension is not Dimension.REQUESTS:  # some servers charge tokens when the answer is there, not before
             before = max(before, self._account + self._outstanding)
         self._outstanding += cost
-        return Mark(self._account, before, self.clock.epoch, cost, alone, shuffled, self._reckoned, self._back, at)
+        reckoned, epoch = self._reckoned, self.clock.epoch
+        return Mark(self._account, before, epoch, cost, alone, shuffled, reckoned, self._back, at, self._burst)
 
     def release(self, mark: Mark) -> None:
         """A send has ended, however it did: nothing more will be charged for it."""
@@ -206,11 +264,25 @@ class Meter:
 
         The account stays as it is: replies to what was sent meanwhile are compared with it as it was then.
         """
+        self._own += extra
         self._level = min(self._level - extra, self.limit)
         if extra < 0:
             self._spent.give_back(-extra)
         elif extra > 0:
             self._spent.add(extra, self._at, period=self.period)
+
+    def passed(self, mark: Mark, now: float) -> None:
+        """A send was answered. More than the limit in one window's time, and capacity comes back all the time."""
+        if mark.reckoned != self._question or self._first_at is None:
+            return
+        self._question, self._may_ask, self._used_up_at = None, True, now
+        if self._spent.total < self.limit + ASKED_RIGHT * mark.cost:
+            return  # room that was left after all
+        self._may_ask = False
+        self.clock.algorithm = Algorithm.BUCKET
+        self._advance(now)
+        spare = max(2 * mark.cost, SPARE * self.limit)  # no reply will ever correct us
+        self._level = min(self.limit + self.rate * (now - self._first_at) - self._own - spare, self.limit)
 
     def restore(self, cost: float, sent: float) -> None:
         """At a start, oldest first: what an earlier run sent still counts."""
@@ -226,6 +298,7 @@ class Meter:
         self.clock.sent(sent_at)
         if mark.at is not None:
             self._lag = max(sent_at - mark.at, self._lag * LAG_FADES)
+        self._trip += ((received_at - sent_at) - self._trip) * TRIP_GAIN
         self.replies += 1
         if window.limit is not None and window.limit > 0:
             self._set_limit(window.limit)
@@ -257,32 +330,58 @@ class Meter:
             self._learn_charge(window, mark, refused=refused)
         self._project(remaining, mark)
 
-    def refused(self, mark: Mark, now: float, window: Window | None = None) -> None:
-        """A refusal is an observation: there was not enough for that cost, and the send itself was not charged."""
+    def refused(
+        self, mark: Mark, now: float, window: Window | None = None, retry_after: float | None = None
+    ) -> None:
+        """A refusal is an observation: there was not enough for that cost, and the send itself was not charged.
+
+        A bucket may be in debt, which ``remaining`` does not show: then *retry_after* does.
+        """
         self._advance(now)
+        if mark.reckoned == self._question:
+            self.charge(-mark.cost)
+            return
         self.refusals += 1
         if self.algorithm is Algorithm.SLIDING and self.limit - self._spent.total > ROOM * self.limit:
             self.clock.doubt(now)
         if self.algorithm is Algorithm.WINDOW and mark.epoch == self.clock.epoch and self._level > self.limit / 2:
             self.clock.doubt(now)
+        if mark.epoch == self.clock.epoch and self.limit - self._own > ROOM * self.limit:
+            self.clock.shared = True
         self.charge(-mark.cost)
         self._expect(window, now)
         drift = max(self._account - mark.account, 0.0)
         self._deviation = min(self._deviation + mark.cost / DEVIATIONS, self.limit * RESERVE_SHARE)
         self._burnt += mark.cost
+        left = mark.cost - 1
+        if window is not None and window.remaining is not None:
+            left = min(left, window.remaining)
+        if retry_after is not None and self.algorithm is Algorithm.BUCKET and retry_after < self.period:
+            left = min(left, mark.cost - retry_after * self.rate)
+        self._least = min(self._least, left)
+        if self.algorithm is Algorithm.SLIDING and self._untold:  # our own log is all that there is
+            self._lag = min(self._lag + GUARD, LAG_MOST)
+            return
         if self.algorithm is Algorithm.SLIDING and self._is_exact:
             self._lag = min(self._lag + GUARD, LAG_MOST)
             self._others += OTHERS_FEW * self.rate * 0.8  # once is a matter of milliseconds, twice is somebody else
             return
-        left = mark.cost - 1
-        if window is not None and window.remaining is not None:
-            left = min(left, window.remaining)
-        if self.algorithm in STEADY:  # what we thought was there, somebody else had taken
-            taken = max(self._level - left - drift, 0.0)
-            self._others = min(self._others + taken * TAKEN_GAIN, self.rate * OTHERS_MOST)
+        if self.algorithm in STEADY and not self._untold:
+            self._suspect(max(self._level - left - drift, 0.0), now if mark.at is None else mark.at)
         self._level = min(self._level, left + drift)
 
     # -- private
+
+    def _suspect(self, taken: float, at: float) -> None:
+        """What we thought was there, somebody else had taken. Between two refusals, all that we did not get."""
+        passed = at - self._empty[0]
+        if BETWEEN <= passed <= self.period:
+            theirs = self.rate - (self._own - self._empty[1]) / passed
+        else:
+            theirs = self._others + taken * TAKEN_GAIN
+        self._others = min(max(theirs, self._others), self.rate * OTHERS_MOST)
+        if passed >= BETWEEN:
+            self._empty = (at, self._own)
 
     def _advance(self, now: float) -> None:
         passed = now - self._at
@@ -304,6 +403,7 @@ class Meter:
         self._level = min(self._level + back, self.limit)
         if self.clock.roll(now):
             self._level = self._least = self.limit
+            self._own = 0.0
         elif self.algorithm is Algorithm.SLIDING and self._is_exact and self._outstanding <= EPSILON:
             self._level = self.limit - self._spent.total  # our own log says it all
         self._deviation *= 0.5 ** (passed / self.period)
@@ -332,17 +432,21 @@ class Meter:
     def _project(self, remaining: float, mark: Mark) -> None:
         then = remaining + self._account - mark.account  # were the header written as the request was sent
         low = min(remaining + self._account - mark.before, remaining)
-        high = min(then + mark.shuffled, max(self.limit, remaining))
+        overtaken = mark.shuffled + (0.0 if mark.burst is None else mark.burst.reckoned - mark.reckoned) * self.factor
+        high = min(then + overtaken, max(self.limit, remaining))
         if self.algorithm is Algorithm.SLIDING:
             high = min(high, self.limit - self._spent.total)
             low = min(low, high)
-        if not self._anchored or (mark.alone and self._outstanding <= EPSILON):
+        nothing_else = mark.alone and mark.reckoned == self._reckoned  # was on its way with it, or left since
+        if nothing_else:
+            self.clock.shared = self.limit - remaining - self._own > ROOM * self.limit
+        if not self._anchored or nothing_else:
             self._level, self._least, self._anchored = low, remaining, True  # the first word, or under a new verdict
             return
         if self._outstanding <= EPSILON:  # all that we sent is in what replies told: no interval is left
             self._level = min(max(self._level, self._least), self._least + 1.0)
             return
-        missing = self._level - 1.0 - then - mark.shuffled  # remaining is told in whole permits
+        missing = self._level - 1.0 - then - overtaken  # remaining is told in whole permits
         self._others = min(max(self._others + missing * OTHERS_GAIN, 0.0), self.rate * OTHERS_MOST)
         if self._level > high:
             self._correct(high - self._level, GAIN_UP if self._is_exact else GAIN_DOWN)

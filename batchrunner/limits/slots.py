@@ -2,9 +2,10 @@
 
 AIMD, with what others learned the hard way: one cut per *generation* (a refused request was admitted under an older
 limit, and a hundred of them are one event), growth only while the slots are really full, and a hold near the last
-refusal whose patience doubles. A limit of 1 is reachable. Overload is the platform's state, not our limit: it only
+refusal whose patience doubles, and at most one try for a hundred answers. A limit of 1 is reachable. Overload is the platform's state, not our limit: it only
 pauses growth. A server that refuses nothing and queues everything (vLLM, llama.cpp) is no faster for more in flight:
-growth ends where answers a second no longer grow. (Chiu and Jain 1989; the generation rule is
+growth ends where answers a second no longer grow. Where the server tells nothing, the first refusal may come for all
+that is in flight at once: there growth rests at a ceiling, which doubles when it was calm for a while. (Chiu and Jain 1989; the generation rule is
 NVIDIA-NeMo/DataDesigner's, the saturation rule Netflix/concurrency-limits'.)
 """
 
@@ -20,11 +21,14 @@ STAGE_ANSWERS = 8  # at the least
 GAIN = 1.3  # in answers a second, of 2.25 times as many in flight; less, and the server only queues them
 PATIENCE = 30.0  # seconds before the first new try near a limit that refused
 PATIENCE_MAX = 600.0
+TRY_EVERY = 100  # answers: a try that fails costs a refusal
+UNTOLD = 64  # in flight, where no window is told
+CALM = 10.0  # seconds at that ceiling without a refusal, before the next
 
 
 @dataclass(slots=True)
 class _Stage:
-    """Growth from ``limit`` to half as much again: answers that came meanwhile."""
+    """Growth from ``limit`` to half as much again: answers that came meanwhile, the first of them at ``since``."""
 
     limit: float
     since: float
@@ -40,10 +44,12 @@ class Slots:
         self.generation = 0
         self.refused_at: int | None = None  # the limit that was once too much
         self._limit = float(min(start, most))
+        self._ceiling = most if start >= most else min(most, UNTOLD)
+        self._calm_since: float | None = None
         self._stage = _Stage(self._limit, 0.0)
         self._stages: deque[tuple[float, float]] = deque(maxlen=3)  # limit, and answers a second
         self._before = 0.0  # the limit before an overload
-        self._clean = 0
+        self._clean = self._answers = 0  # since the last growth, and since the last refusal
         self._patience = PATIENCE
         self._hold_until = 0.0
 
@@ -69,27 +75,44 @@ class Slots:
             self._limit = min(self._limit + 1.0 / self._limit, self._before)
             return
         self._before = 0.0
-        if self.in_flight < SATURATED * self.limit or self.limit >= self.most:
+        self._answers += 1
+        if self.in_flight < SATURATED * self.limit or self._is_at_ceiling(now):
             self._stages.clear()  # something else limits us, so that answers a second say nothing of the slots
             self._stage = _Stage(self._limit, now)
             return
         if self.refused_at is None:
             self._grow_freely(now)
-        elif self._limit + 1 < self.refused_at or now >= self._hold_until:
+        elif self._limit + 1 < self.refused_at or (now >= self._hold_until and self._answers >= TRY_EVERY):
             self._clean += 1
             if self._clean >= max(self.limit, 8):
                 self._grow(now)
-        self._limit = min(self._limit, float(self.most))
+        self._limit = min(self._limit, float(self._ceiling))
+
+    def _is_at_ceiling(self, now: float) -> bool:
+        """Whether there is nowhere to grow; a ceiling that is not the user's gives way when it was calm."""
+        if self.limit < self._ceiling:
+            self._calm_since = None
+            return False
+        if self._ceiling >= self.most:
+            return True
+        if self._calm_since is None:
+            self._calm_since = now
+        if now < self._calm_since + CALM:
+            return True
+        self._ceiling, self._calm_since = min(2 * self._ceiling, self.most), None
+        return False
 
     def _grow_freely(self, now: float) -> None:
         """Nothing was ever refused: grow, as long as more in flight brings more answers a second."""
         if now < self._hold_until:
             return
         self._limit += GROWTH
+        if not self._stage.answers:
+            self._stage.since = now
         self._stage.answers += 1
         if self._limit < STAGE * self._stage.limit or self._stage.answers < STAGE_ANSWERS or now <= self._stage.since:
             return
-        self._stages.append((self._stage.limit, self._stage.answers / (now - self._stage.since)))
+        self._stages.append((self._stage.limit, (self._stage.answers - 1) / (now - self._stage.since)))
         self._stage = _Stage(self._limit, now)
         if len(self._stages) > 2 and self._stages[-1][1] < GAIN * self._stages[-3][1]:  # noqa: PLR2004  (two stages ago)
             self._limit = max(1.0, self._stages[-3][0])
@@ -108,16 +131,22 @@ class Slots:
         self.refused_at = self.limit
         self._limit = max(1.0, floor(self._limit * CUT))
         self.generation += 1
-        self._clean = 0
+        self._clean = self._answers = 0
+        self._calm_since = None
 
     def open(self, limit: int) -> None:
         """The server tells of windows, so most likely it has no other limit: no need to feel the way from one."""
+        self._ceiling = self.most
         if self.refused_at is None:
             self._limit = max(self._limit, float(min(limit, self.most)))
 
+    def lift(self) -> None:
+        """The server's windows were found, so the next refusal will not come for all that is in flight."""
+        self._ceiling = self.most
+
     def told(self, limit: int) -> None:
         """The server names its limit."""
-        self.most = max(1, min(self.most, limit))
+        self.most = self._ceiling = max(1, min(self.most, limit))
         self._limit = min(self._limit, float(self.most))
 
     def overloaded(self, generation: int) -> None:
@@ -132,6 +161,7 @@ class Slots:
     def believe(self, limit: int) -> None:
         """Start from what an earlier run learned."""
         self._limit = float(min(max(limit, 1), self.most))
+        self._ceiling = max(self._ceiling, self.limit)
 
     def _grow(self, now: float) -> None:
         self._clean = 0

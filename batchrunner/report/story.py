@@ -52,6 +52,7 @@ def _attempt(attempt: Attempt, zone: tzinfo | None) -> Iterator[str]:
         f"{datetime.fromtimestamp(at, UTC).astimezone(zone):%Y-%m-%d %H:%M:%S}",
         attempt.outcome or "in flight",
         "" if attempt.latency is None else latency(attempt.latency),
+        "" if attempt.first_token is None else f"first token {latency(attempt.first_token)}",
         "" if attempt.status is None else f"status {attempt.status}",
         clean(attempt.error_class or ""),
         f"code {clean(attempt.code)}" if attempt.code else "",

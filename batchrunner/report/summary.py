@@ -74,6 +74,7 @@ def summary_event(summary: Summary) -> dict[str, Any]:
         "sends": summary.totals.sends,
         "rate_limited": summary.totals.refused,
         "possibly_charged": summary.totals.possibly_charged,
+        "first_token_p50": summary.totals.first_token_p50,
         "tokens": {
             "in": usage.prompt_tokens,
             "out": usage.completion_tokens,
@@ -170,6 +171,8 @@ def _traffic(s: Summary) -> Iterator[str]:
         speed.append(f"p50 {latency(totals.p50)} p95 {latency(totals.p95)}")
     if speed:
         yield f"speed    {' · '.join(speed)}"
+    if totals.first_token_p50 is not None:
+        yield f"streams  first token p50 {latency(totals.first_token_p50)}"
     share = f" ({percent(totals.refused, totals.sends)})" if totals.refused else ""
     yield f"429s     {totals.refused:,} of {totals.sends:,} sends{share}"
     if totals.possibly_charged:

@@ -6,7 +6,7 @@ its ``fault`` says) and reports the ``Ending``. Everything else is a ``Reply`` a
 
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from hashlib import blake2b
 from hmac import compare_digest
@@ -30,8 +30,10 @@ from batchrunner.simulator.questions import (
     read_question,
 )
 from batchrunner.simulator.rules import Refusal
+from batchrunner.simulator.streams import make_events
 
 JSON = "application/json"
+EVENTS = "text/event-stream; charset=utf-8"
 _HTML = b"<!DOCTYPE html>\n<html><head><title>Please wait</title></head><body><h1>Just a moment...</h1></body></html>\n"
 _EMPTY = b'{"id":"","choices":null,"usage":null}'
 _ENCODER = msgspec.json.Encoder()
@@ -57,7 +59,10 @@ class Reply:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Visit:
-    """A request between its arrival and its end. ``admission`` None = it was not let in."""
+    """A request between its arrival and its end. ``admission`` None = it was not let in.
+
+    ``events``: the reply's body in pieces, where it is a stream.
+    """
 
     key: bytes
     reply: Reply
@@ -65,6 +70,7 @@ class Visit:
     fault: Fault | None = None
     admission: Admission | None = None
     answer: CannedAnswer | None = None
+    events: tuple[bytes, ...] = ()
 
 
 def find_endpoint(path: str) -> Endpoint | None:
@@ -155,7 +161,7 @@ class Desk:
         """Tokens to charge at admission."""
         if self.rules.charging == "actual":
             return 0
-        if self.rules.charging == "estimate" or question.endpoint is Endpoint.EMBEDDINGS:
+        if self.rules.charging == "estimate" or not question.writes:
             return question.prompt_estimate
         return question.prompt_estimate + question.inputs * (question.max_tokens or DEFAULT_MAX_TOKENS)
 
@@ -175,18 +181,26 @@ class Desk:
         fault = self.faults.draw(fault_chance)
         if asked is not None and (asked.times is None or time <= asked.times):
             fault = asked.fault
+        if fault is not None and fault.is_of_streams and not question.stream:
+            fault = None
         if fault is not None:
             self.ledger.faulted(fault)
         if fault is not None and fault.status is not None:
             return Visit(key=key, reply=_error(fault.status, headers), fault=fault, admission=admission)
         answer = make_answer(question, key, seed=self.rules.seed)
+        reply = _spoil(Reply(status=200, body=answer.body, headers=headers), fault)
+        events: tuple[bytes, ...] = ()
+        if question.stream and fault not in (Fault.HTML, Fault.EMPTY):
+            events = make_events(question, answer.body, dialect=self.rules.dialect, fault=fault)
+            reply = replace(reply, content_type=EVENTS)
         return Visit(
             key=key,
-            reply=_spoil(Reply(status=200, body=answer.body, headers=headers), fault),
+            reply=reply,
             latency=self._latency.draw(latency_chance),
             fault=fault,
             admission=admission,
             answer=answer,
+            events=events,
         )
 
     def _chances(self, key: bytes, time: int) -> tuple[float, float]:

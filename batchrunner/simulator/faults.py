@@ -27,6 +27,12 @@ class Fault(StrEnum):
     HTML = "html"  # 200 with a web page
     SLOW = "slow"  # a good answer, a few bytes at a time
     EMPTY = "empty"  # 200 with choices: null
+    # of streams only; what is no stream goes well
+    CUT = "cut"  # it ends in the middle, as if that were its end
+    ERROR_MID = "error_mid"  # an error in the middle, and nothing after it
+    NO_DONE = "no_done"  # a good answer, but for the [DONE]
+    COMMENTS = "comments"  # a good answer with a keep-alive comment before each chunk
+    CRLF = "crlf"  # a good answer whose lines end like that
 
     @property
     def status(self) -> int | None:
@@ -36,9 +42,15 @@ class Fault(StrEnum):
     @property
     def spares_answer(self) -> bool:
         """Whether the whole answer still arrives."""
-        return self is Fault.SLOW
+        return self in _SPARING
+
+    @property
+    def is_of_streams(self) -> bool:
+        return self in _OF_STREAMS
 
 
+_SPARING = frozenset({Fault.SLOW, Fault.NO_DONE, Fault.COMMENTS, Fault.CRLF})
+_OF_STREAMS = frozenset({Fault.CUT, Fault.ERROR_MID, Fault.NO_DONE, Fault.COMMENTS, Fault.CRLF})
 _NAMES = {fault.value: fault for fault in Fault} | {"truncated": Fault.RESET}
 _ASKED = re.compile(rb"\[\[fault:(?P<name>[a-z_]+|\d+)(?:x(?P<times>\d{1,9}))?\]\]")
 _KNOWN = ", ".join(_NAMES)

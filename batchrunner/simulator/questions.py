@@ -1,9 +1,11 @@
 """What a request body asks, as far as the simulator must know it; what it does not take is said, never ignored."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from math import ceil
+from typing import Any
 
 import msgspec
 
@@ -21,6 +23,9 @@ class Endpoint(StrEnum):
     CHAT = "chat/completions"
     COMPLETIONS = "completions"
     EMBEDDINGS = "embeddings"
+    RESPONSES = "responses"
+    RERANK = "rerank"
+    MODERATIONS = "moderations"
     MODELS = "models"
 
 
@@ -37,7 +42,9 @@ class Question:
     """One request, read.
 
     ``prompt_bytes``: UTF-8 length of all texts. ``labels``: the options a message listed, empty if none did.
-    ``inputs``: how many embeddings or completions were asked for. ``max_tokens`` None = the caller did not say.
+    ``inputs``: how many embeddings or completions were asked for, documents to rank, texts to judge. ``top``: how many
+    of them to name. ``max_tokens`` None = the caller did not say. ``stream``: the answer is to come in pieces,
+    ``include_usage``: with its usage. ``tool``: the function to call, as it was declared.
     """
 
     endpoint: Endpoint
@@ -48,6 +55,15 @@ class Question:
     max_tokens: int | None = None
     dimensions: int = 8
     base64: bool = False
+    top: int | None = None
+    stream: bool = False
+    include_usage: bool = False
+    tool: Mapping[str, Any] | None = None
+
+    @property
+    def writes(self) -> bool:
+        """Whether the answer is text, so that it costs output too."""
+        return self.endpoint in (Endpoint.CHAT, Endpoint.COMPLETIONS, Endpoint.RESPONSES)
 
     @property
     def prompt_estimate(self) -> int:
@@ -60,8 +76,7 @@ class _Part(msgspec.Struct):
     text: str = ""
 
 
-class _Message(msgspec.Struct):
-    role: str
+class _Turn(msgspec.Struct, kw_only=True):
     content: str | list[_Part] | None = None
 
     @property
@@ -71,9 +86,22 @@ class _Message(msgspec.Struct):
         return "\n".join(part.text for part in self.content or ())
 
 
+class _Message(_Turn, kw_only=True):
+    role: str
+
+
+class _StreamOptions(msgspec.Struct):
+    include_usage: bool | None = None
+
+
 class _Body(msgspec.Struct):
     model: str
     stream: bool | None = None
+    stream_options: _StreamOptions | None = None
+
+    @property
+    def wants_usage(self) -> bool:
+        return self.stream_options is not None and bool(self.stream_options.include_usage)
 
 
 class _Chat(_Body):
@@ -81,11 +109,30 @@ class _Chat(_Body):
     max_tokens: int | None = None
     max_completion_tokens: int | None = None
     n: int | None = None
+    tools: list[dict[str, Any]] | None = None
+    tool_choice: str | dict[str, Any] | None = None
 
 
 class _Completion(_Body):
     prompt: str | list[str] = ""
     max_tokens: int | None = None
+
+
+class _Response(_Body):
+    input: str | list[_Turn] = ""
+    instructions: str | None = None
+    max_output_tokens: int | None = None
+
+
+class _Rerank(_Body):
+    query: str = ""
+    documents: list[str | dict[str, Any]] = []
+    top_n: int | None = None
+
+
+class _Moderation(msgspec.Struct):
+    input: str | list[str | _Part]
+    model: str = "sim-moderation"
 
 
 class _Embedding(_Body):
@@ -97,16 +144,27 @@ class _Embedding(_Body):
 _CHAT = msgspec.json.Decoder(_Chat)
 _COMPLETION = msgspec.json.Decoder(_Completion)
 _EMBEDDING = msgspec.json.Decoder(_Embedding)
+_RESPONSE = msgspec.json.Decoder(_Response)
+_RERANK = msgspec.json.Decoder(_Rerank)
+_MODERATION = msgspec.json.Decoder(_Moderation)
 
 
 def read_question(endpoint: Endpoint, body: bytes) -> Question:
     """Read *body*. Raises BadBodyError."""
     try:
-        if endpoint is Endpoint.CHAT:
-            return _chat(_CHAT.decode(body))
-        if endpoint is Endpoint.COMPLETIONS:
-            return _completion(_COMPLETION.decode(body))
-        return _embedding(_EMBEDDING.decode(body))
+        match endpoint:
+            case Endpoint.CHAT:
+                return _chat(_CHAT.decode(body))
+            case Endpoint.COMPLETIONS:
+                return _completion(_COMPLETION.decode(body))
+            case Endpoint.RESPONSES:
+                return _response(_RESPONSE.decode(body))
+            case Endpoint.RERANK:
+                return _rerank(_RERANK.decode(body))
+            case Endpoint.MODERATIONS:
+                return _moderation(_MODERATION.decode(body))
+            case _:
+                return _embedding(_EMBEDDING.decode(body))
     except msgspec.ValidationError as error:
         raise BadBodyError(f"Invalid request: {error}") from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -123,7 +181,6 @@ def find_labels(text: str) -> tuple[str, ...]:
 
 
 def _chat(body: _Chat) -> Question:
-    _check_stream(body)
     if not body.messages:
         raise BadBodyError("Missing required parameter: 'messages'.", "messages")
     if body.n is not None and not 1 <= body.n <= _MOST_CHOICES:
@@ -137,11 +194,24 @@ def _chat(body: _Chat) -> Question:
         labels=next(filter(None, map(find_labels, texts)), ()),
         inputs=body.n or 1,
         max_tokens=_checked_max_tokens(max_tokens),
+        stream=bool(body.stream),
+        include_usage=body.wants_usage,
+        tool=_tool(body),
     )
 
 
+def _tool(body: _Chat) -> Mapping[str, Any] | None:
+    """The function to call: the one that is asked for, else the first; none where a call was just answered."""
+    declared = [tool["function"] for tool in body.tools or () if isinstance(tool.get("function"), dict)]
+    if body.tool_choice == "none" or body.messages[-1].role == "tool":
+        return None
+    if isinstance(body.tool_choice, dict):
+        chosen = body.tool_choice.get("function")
+        declared = [tool for tool in declared if isinstance(chosen, dict) and tool.get("name") == chosen.get("name")]
+    return declared[0] if declared else None
+
+
 def _completion(body: _Completion) -> Question:
-    _check_stream(body)
     prompts = [body.prompt] if isinstance(body.prompt, str) else body.prompt
     if not any(prompts):
         raise BadBodyError("Missing required parameter: 'prompt'.", "prompt")
@@ -152,11 +222,51 @@ def _completion(body: _Completion) -> Question:
         labels=next(filter(None, map(find_labels, prompts)), ()),
         inputs=len(prompts),
         max_tokens=_checked_max_tokens(body.max_tokens),
+        stream=bool(body.stream),
+        include_usage=body.wants_usage,
     )
 
 
+def _response(body: _Response) -> Question:
+    turns = [body.input] if isinstance(body.input, str) else [turn.text for turn in body.input]
+    if not any(turns):
+        raise BadBodyError("Missing required parameter: 'input'.", "input")
+    texts = [body.instructions or "", *turns]
+    return Question(
+        endpoint=Endpoint.RESPONSES,
+        model=body.model,
+        prompt_bytes=_length(texts),
+        labels=next(filter(None, map(find_labels, texts)), ()),
+        max_tokens=_checked_max_tokens(body.max_output_tokens, "max_output_tokens"),
+        stream=bool(body.stream),
+    )
+
+
+def _rerank(body: _Rerank) -> Question:
+    if not body.query or not body.documents:
+        missing = "documents" if body.query else "query"
+        raise BadBodyError(f"Missing required parameter: '{missing}'.", missing)
+    texts = [each if isinstance(each, str) else str(each.get("text", "")) for each in body.documents]
+    return Question(
+        endpoint=Endpoint.RERANK,
+        model=body.model,
+        prompt_bytes=_length([body.query, *texts]),
+        inputs=len(texts),
+        top=body.top_n,
+    )
+
+
+def _moderation(body: _Moderation) -> Question:
+    given = [body.input] if isinstance(body.input, str) else body.input
+    texts = [each if isinstance(each, str) else each.text for each in given]
+    if not texts:
+        raise BadBodyError("Missing required parameter: 'input'.", "input")
+    return Question(endpoint=Endpoint.MODERATIONS, model=body.model, prompt_bytes=_length(texts), inputs=len(texts))
+
+
 def _embedding(body: _Embedding) -> Question:
-    _check_stream(body)
+    if body.stream:
+        raise BadBodyError("Embeddings can't be streamed.", "stream")
     dimensions = 8 if body.dimensions is None else body.dimensions
     if not body.input:
         raise BadBodyError("Missing required parameter: 'input'.", "input")
@@ -191,14 +301,9 @@ def _measure(given: str | list[str | int | list[int]]) -> tuple[int, int]:
     return sum(sizes), len(sizes)
 
 
-def _check_stream(body: _Body) -> None:
-    if body.stream:
-        raise BadBodyError('streaming is not simulated yet; leave out "stream" or set it to false', "stream")
-
-
-def _checked_max_tokens(value: int | None) -> int | None:
+def _checked_max_tokens(value: int | None, name: str = "max_tokens") -> int | None:
     if value is not None and value < 1:
-        raise BadBodyError("'max_tokens' must be 1 or more.", "max_tokens")
+        raise BadBodyError(f"'{name}' must be 1 or more.", name)
     return value
 
 

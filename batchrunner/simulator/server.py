@@ -5,8 +5,6 @@ Every reply carries ``x-batchrunner-simulated: 1``. Beside the API's paths there
 """
 
 import asyncio
-import socket
-import struct
 import threading
 import time
 from collections.abc import Callable
@@ -23,14 +21,12 @@ from batchrunner.simulator.config import Limits, Rules
 from batchrunner.simulator.desk import Desk, Ending, Reply, Visit, refuse, too_large
 from batchrunner.simulator.faults import Fault
 from batchrunner.simulator.score import Score
+from batchrunner.simulator.wire import begin, break_off, cut, headers_of, trickle, whole
 
-SIMULATED = "x-batchrunner-simulated"
 _BACKLOG = 4096  # connections that may wait to be accepted: thousands may come at once
 _KEEPALIVE = 3600.0  # seconds; a server that closes idle connections is a fault nobody asked for
 _SHUTDOWN = 0.05  # seconds that replies in progress have when the server stops
-_PIECES = 20  # a slow body comes in at most so many
 _METHODS = {"/_score": "GET", "/_ledger": "GET", "/_reset": "POST", "/_limits": "POST"}
-_RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER of no seconds: closing sends RST, not FIN
 
 _T = TypeVar("_T")
 
@@ -109,10 +105,10 @@ class Handler:
             return await self._control(request)
         endpoint = self._desk.open(request.method, request.path, request.headers.get("Authorization"))
         if isinstance(endpoint, Reply):
-            return _response(endpoint)
+            return whole(endpoint)
         body = await self._read(request)
         if body is None:
-            return _response(too_large(self._desk.rules.max_body))
+            return whole(too_large(self._desk.rules.max_body))
         return await self._attend(request, self._desk.receive(endpoint, body, self._now()))
 
     async def _read(self, request: web.BaseRequest) -> bytes | None:
@@ -132,7 +128,7 @@ class Handler:
     async def _attend(self, request: web.BaseRequest, visit: Visit) -> web.StreamResponse:
         ending = Ending.LEFT
         try:
-            if visit.latency:
+            if visit.latency and not visit.events:
                 await asyncio.sleep(visit.latency)
             response, ending = await self._deliver(request, visit)
         except ConnectionError:
@@ -148,33 +144,48 @@ class Handler:
                 await asyncio.Event().wait()
                 raise AssertionError("nobody sets it")
             case Fault.DROP:
-                _abort(request, reset=False)
+                break_off(request, reset=False)
                 return web.Response(), Ending.BROKEN
+            case _ if visit.events:
+                return await self._stream(request, visit)
             case Fault.RESET:
-                response = await _begin(request, visit.reply)
+                response = await begin(request, visit.reply)
                 await response.write(visit.reply.body[: len(visit.reply.body) // 2])
-                _abort(request, reset=True)
+                break_off(request, reset=True)
                 return response, Ending.BROKEN
             case Fault.SLOW:
-                response = await _begin(request, visit.reply)
-                await _trickle(response, visit.reply.body, self._desk.faults.slow_for)
+                response = await begin(request, visit.reply)
+                await trickle(response, cut(visit.reply.body), self._desk.faults.slow_for)
             case _:
-                response = _response(visit.reply)
+                response = whole(visit.reply)
                 await response.prepare(request)
+        await response.write_eof()
+        return response, Ending.WRITTEN
+
+    async def _stream(self, request: web.BaseRequest, visit: Visit) -> tuple[web.StreamResponse, Ending]:
+        """The head at once, then the events, spread over the time that the answer takes."""
+        breaks = visit.fault is Fault.RESET
+        events = visit.events[: len(visit.events) // 2] if breaks else visit.events
+        response = web.StreamResponse(status=visit.reply.status, headers=headers_of(visit.reply))
+        await response.prepare(request)
+        await trickle(response, events, self._desk.faults.slow_for if visit.fault is Fault.SLOW else visit.latency)
+        if breaks:
+            break_off(request, reset=True)
+            return response, Ending.BROKEN
         await response.write_eof()
         return response, Ending.WRITTEN
 
     async def _control(self, request: web.BaseRequest) -> web.StreamResponse:
         method = _METHODS.get(request.path)
         if method is None:
-            return _response(refuse(404, f"Unknown request URL: {request.path}; there are {', '.join(_METHODS)}."))
+            return whole(refuse(404, f"Unknown request URL: {request.path}; there are {', '.join(_METHODS)}."))
         if request.method != method:
-            return _response(refuse(405, f"{request.path} takes {method} only."))
+            return whole(refuse(405, f"{request.path} takes {method} only."))
         if request.path == "/_ledger":
             return await self._ledger(request)
         body = await self._read(request)
         reply = None if body is None else self._desk.control(request.path, body, self._now())
-        return _response(reply or too_large(self._desk.rules.max_body))
+        return whole(reply or too_large(self._desk.rules.max_body))
 
     async def _ledger(self, request: web.BaseRequest) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
@@ -184,42 +195,6 @@ class Handler:
             await asyncio.sleep(0)  # the others' requests go on
         await response.write_eof()
         return response
-
-
-def _headers(reply: Reply) -> dict[str, str]:
-    return {"Content-Type": reply.content_type, SIMULATED: "1"} | reply.headers
-
-
-def _response(reply: Reply) -> web.Response:
-    return web.Response(status=reply.status, body=reply.body, headers=_headers(reply))
-
-
-async def _begin(request: web.BaseRequest, reply: Reply) -> web.StreamResponse:
-    """A response whose body is written piece by piece, with its length announced."""
-    response = web.StreamResponse(status=reply.status, headers=_headers(reply))
-    response.content_length = len(reply.body)
-    await response.prepare(request)
-    return response
-
-
-async def _trickle(response: web.StreamResponse, body: bytes, seconds: float) -> None:
-    size = max(1, -(-len(body) // _PIECES))
-    pieces = [body[at : at + size] for at in range(0, len(body), size)]
-    for piece in pieces:
-        await asyncio.sleep(seconds / len(pieces))
-        await response.write(piece)  # after the last one the reply counts as written at once
-
-
-def _abort(request: web.BaseRequest, *, reset: bool) -> None:
-    """Close the connection without another byte; with *reset* the client's system is told that it broke."""
-    transport = request.transport
-    if transport is None:
-        return
-    connection = transport.get_extra_info("socket")
-    if reset and connection is not None:
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
-    if isinstance(transport, asyncio.WriteTransport):
-        transport.abort()
 
 
 class Simulator:

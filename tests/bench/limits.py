@@ -25,7 +25,7 @@ from typing import Any
 from bench import Row, Simulator, calm, ours, reference, report, workspace, write_job
 from cases import IN_FLIGHT, Case, cases
 
-AT_ONCE = 6  # rows, of three clients each
+AT_ONCE = 3  # rows, of three clients each
 START = 0.5  # seconds of a processor that the start of a program takes
 PATIENCE = 125.0  # seconds for one client
 PATIENCE_FULL = 900.0
