@@ -116,7 +116,11 @@ speed_options = together(
     ),
     speed_option("--tpm", metavar="N", type=click.FloatRange(min=0, min_open=True), help="Tokens a minute. [learned]"),
     speed_option(
-        "-c", "--concurrency", metavar="N", type=click.IntRange(min=1), help="Requests in flight. [learned, at most 512]"
+        "-c",
+        "--concurrency",
+        metavar="N",
+        type=click.IntRange(min=1),
+        help="Requests in flight. [learned, at most 512]",
     ),
     speed_option(
         "--headroom",
