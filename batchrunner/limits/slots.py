@@ -2,11 +2,12 @@
 
 AIMD, with what others learned the hard way: one cut per *generation* (a refused request was admitted under an older
 limit, and a hundred of them are one event), growth only while the slots are really full, and a hold near the last
-refusal whose patience doubles, and at most one try for a hundred answers. A limit of 1 is reachable. Overload is the platform's state, not our limit: it only
-pauses growth. A server that refuses nothing and queues everything (vLLM, llama.cpp) is no faster for more in flight:
-growth ends where answers a second no longer grow. Where the server tells nothing, the first refusal may come for all
-that is in flight at once: there growth rests at a ceiling, which doubles when it was calm for a while. (Chiu and Jain 1989; the generation rule is
-NVIDIA-NeMo/DataDesigner's, the saturation rule Netflix/concurrency-limits'.)
+refusal whose patience doubles, with at most one try for a hundred answers. A limit of 1 is reachable. Overload is the
+platform's state, not our limit: it only pauses growth. A server that refuses nothing and queues everything (vLLM,
+llama.cpp) is no faster for more in flight: growth ends where answers a second no longer grow. Where the server tells
+nothing, the first refusal may come for all that is in flight at once: there growth rests at a ceiling, which doubles
+when it was calm for a while. (Chiu and Jain 1989; the generation rule is NVIDIA-NeMo/DataDesigner's, the saturation
+rule Netflix/concurrency-limits'.)
 """
 
 from collections import deque
