@@ -167,14 +167,15 @@ class _Exchange:
     started: float
     on_head: OnHead | None
     reply: IncomingReply | None = None
+    head_at: float = 0.0  # UTC seconds; what instants in it are compared with
     first_token_at: float | None = None
     told: Quota = NO_QUOTA  # by the head, early
 
     def begin(self, reply: IncomingReply, headers: list[tuple[str, str]]) -> IncomingReply:
         """The head is here."""
-        self.reply = reply
+        self.reply, self.head_at = reply, self._now
         if reply.is_events and self.on_head is not None:
-            self.told = quota({name.lower(): value for name, value in headers}, now=self._now)
+            self.told = quota({name.lower(): value for name, value in headers}, now=self.head_at)
             if self.told:
                 self.on_head(self.told)
         return reply
@@ -189,7 +190,7 @@ class _Exchange:
         if self.reply is None:
             assert cut is not None
             return cut
-        outcome = self.reply.outcome(endpoint=self.endpoint, now=self.sent_at, cut=cut)
+        outcome = self.reply.outcome(endpoint=self.endpoint, now=self.head_at, cut=cut)
         if self.told:
             outcome = replace(outcome, quota=self._untold(outcome.quota))
         return replace(outcome, first_token_at=self.first_token_at) if isinstance(outcome, Success) else outcome

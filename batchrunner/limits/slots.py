@@ -116,7 +116,7 @@ class Slots:
         self._stages.append((self._stage.limit, (self._stage.answers - 1) / (now - self._stage.since)))
         self._stage = _Stage(self._limit, now)
         if len(self._stages) > 2 and self._stages[-1][1] < GAIN * self._stages[-3][1]:  # noqa: PLR2004  (two stages ago)
-            self._limit = max(1.0, self._stages[-3][0])
+            self._limit = self._stages[-2][0]  # where the stage ended that was as fast
             self._stages.clear()
             self._stage = _Stage(self._limit, now)
             self._hold_until = now + self._patience
