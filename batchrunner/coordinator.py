@@ -238,16 +238,15 @@ class Coordinator:
 
     def _reason_to_stop(self, now: float) -> Stop | None:
         """Why nothing more can be done: tasks wait, and none of the lanes that take them is open."""
+        if all(lane.stop is None for lane in self._lanes):
+            return None
         waiting = [queue for queue in self._backlog if not queue.is_idle]
         needed = [lane for queue in waiting for lane in self._lanes.serving(queue.model, now)]
-        if not waiting or any(lane.rest(now) <= WORTH_WAITING for lane in needed):
+        if not needed or any(lane.rest(now) <= WORTH_WAITING for lane in needed):
             return None
         if any(lane.in_flight and not lane.is_closed(now) for lane in self._lanes):
             return None  # others are at work, and their tasks may want to go again
         stops = [lane.stop for lane in needed if lane.stop is not None]
-        if not stops:
-            model = waiting[0].model
-            return Stop(Failure(kind=FailureClass.MODEL_NOT_FOUND, message=f"no lane takes the model {model!r}"))
         return next((stop for stop in stops if stop.later), stops[0])
 
     def _commit(self, closings: Sequence[Closing], leases: Sequence[Lease], now: float) -> None:
