@@ -13,6 +13,7 @@ from typing import assert_never
 
 from batchrunner.backlog import Backlog, Queue
 from batchrunner.config import RetrySettings
+from batchrunner.confirm import Finding
 from batchrunner.db.store import NO_LAST, Closing, Store
 from batchrunner.db.waiting import Waiting
 from batchrunner.entries import closing, opening
@@ -24,6 +25,7 @@ from batchrunner.report.numbers import duration
 from batchrunner.retry import Done, GiveUp, Retry, Snooze, Stop, Verdict, decide
 from batchrunner.task import Abandoned, Failure, FailureClass, Lease, Outcome, Report, Sighting, Success, TaskState
 
+SUSPECT = 1.0  # seconds until a task is asked again whose failure somebody else has to confirm
 WORTH_WAITING = 60.0  # seconds; for a rest that is longer than this, and nothing else to do, the run ends
 
 
@@ -120,6 +122,8 @@ class Coordinator:
         verdict = decide(outcome, failures=lease.failures, policy=self._policy, rng=self._rng, outage=outage)
         if isinstance(verdict, GiveUp):
             verdict = self._doubt(verdict, lease, lane, now)
+        if isinstance(verdict, Stop) and not verdict.later:
+            verdict = self._confirmed(verdict, lease, lane)
         if isinstance(verdict, Stop):
             self._shut(lane, verdict, now)
         if isinstance(verdict, Retry):
@@ -127,6 +131,16 @@ class Coordinator:
         if word := lane.canary.word():
             self._notices.append(f"canary{f' at {lane.name}' if len(self._lanes) > 1 else ''}: {word}")
         return verdict
+
+    def _confirmed(self, stop: Stop, lease: Lease, lane: Lane) -> Verdict:
+        """Where the provider misreports, a second task has to say the same."""
+        match lane.confirm.find(lease.task_id, stop.reason.kind):
+            case Finding.EVERYBODY:
+                return stop
+            case Finding.THIS_ONE:
+                return GiveUp(stop.reason)
+            case Finding.UNSURE:
+                return Snooze(SUSPECT)
 
     def _doubt(self, verdict: GiveUp, lease: Lease, lane: Lane, now: float) -> GiveUp | Stop:
         """Is this task at fault, or would every other fail as well?"""

@@ -9,6 +9,7 @@ from math import inf
 
 from batchrunner.canary import Canary
 from batchrunner.config import Route
+from batchrunner.confirm import Confirm
 from batchrunner.db.store import Candidate
 from batchrunner.limits.estimate import TokenEstimate
 from batchrunner.limits.limiter import Limiter, LimiterState, Permit
@@ -64,6 +65,7 @@ class Lane:
         self.limiter, self.estimate = limiter, TokenEstimate()
         self.answered = answered
         self.canary = Canary(0 if answered else canary)
+        self.confirm = Confirm(route.endpoint.provider.misreports)
         self.siblings = siblings
         siblings.append(self)
         self.in_flight = self.ended = 0
@@ -125,6 +127,7 @@ class Lane:
                 self._find_kin(outcome.quota, report.received_at)
         if isinstance(outcome, Success):
             self.answered = True
+            self.confirm.answered()
             self.canary.answered(outcome)
         if isinstance(outcome, Success | Failure) and (usage := outcome.usage) is not None:
             self.estimate.learn(len(lease.body.encode()), usage.prompt_tokens, usage.completion_tokens)

@@ -122,10 +122,7 @@ def provider_at(host: str) -> Provider | None:
     """Whose host this is, if it is exactly one provider's."""
     known = [load_provider(name) for name in provider_names()]
     main = [each for each in known if urlsplit(each.base_url).hostname == host]
-    others = [
-        each for each in known if host in each.other_hosts or any(fnmatch(host, pattern) for pattern in each.hosts)
-    ]
-    found = main or others
+    found = main or [each for each in known if each.is_elsewhere_at(host)]
     return found[0] if len(found) == 1 else None
 
 

@@ -14,7 +14,7 @@ FLOORS = [
     {"task"},
     {"provider"},
     {"config"},
-    {"canary", "record", "retry", "shared"},
+    {"canary", "confirm", "record", "retry", "shared"},
     {"api", "credentials", "db", "jobfile", "learned", "limits", "report", "simulator"},
     {"backlog", "entries", "lane"},
     {"lanemaker", "lanes", "logbook"},

@@ -197,7 +197,7 @@ def _why(failure: Failure, key_source: str) -> str:
     code = f" (code {failure.code})" if failure.code else ""
     source = f" The key came from {key_source}." if failure.kind is FailureClass.AUTH else ""
     advice = hint(failure.kind)
-    return f"{advice.happened}: {failure.message}{code}.{source} What to do: {advice.what_to_do}"
+    return f"{advice.happened}: {failure.message}{code}.{source} What to do: {failure.hint or advice.what_to_do}"
 
 
 def _summary(options: RunOptions, talk: Talk, ended: Ended, outputs: Sequence[Output]) -> Summary:
