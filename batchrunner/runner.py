@@ -6,8 +6,9 @@ import socket
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack, ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
+from math import inf
 from pathlib import Path
 from random import Random
 from typing import BinaryIO, Literal, Self
@@ -34,11 +35,13 @@ from batchrunner.logbook import Standing
 from batchrunner.provider import GENERIC
 from batchrunner.quota import Quota
 from batchrunner.retry import Stop
+from batchrunner.schedule import ALWAYS, Door, Schedule
 from batchrunner.task import Counts, Lease, Outcome, Report, Sighting, TaskState
 from batchrunner.worker import Worker
 
 TICK = 0.25  # seconds between looks at where the run stands
 BELIEVE_EVERY = 30.0  # seconds
+LOOK = 60.0  # seconds between looks at a clock that may be set, or have slept
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -61,6 +64,7 @@ class RunOptions:
     seed: int | None = None
     learned: Path | None = None  # the file in which all jobs of this user keep what they learned of limits
     lanes: tuple[Route, ...] = ()
+    schedule: Schedule = ALWAYS
 
     @property
     def routes(self) -> tuple[Route, ...]:
@@ -108,6 +112,8 @@ class Runner:
         self._clock = clock or Clock()
         self._exit = ExitStack()
         self._signal: int | None = None
+        self._door = Door(options.schedule)
+        self._is_late = False  # the end came that the user set
         self._one_at_a_time: anyio.CapacityLimiter | None = None
         self._clients: dict[str, Client] = {}
 
@@ -175,6 +181,8 @@ class Runner:
                 worker = Worker(self._exchange, self._send, clock=self._clock, concurrency=concurrency)
                 if threading.current_thread() is threading.main_thread():
                     await house.start(self._listen, worker)
+                if self._options.schedule.ends_at < inf:
+                    house.start_soon(self._finish, worker)
                 if self._on_start is not None:
                     self._on_start()
                 if self._on_standing is not None:
@@ -243,7 +251,14 @@ class Runner:
         return grant
 
     def _exchange_now(self, reports: Sequence[Report], want: int, now: float, sightings: Sequence[Sighting]) -> Grant:
+        shut = self._door.wait(now)
+        if shut and self._coordinator.standing(now).counts.left:
+            want = 0
         grant = self._coordinator.exchange(reports, want=want, now=now, sightings=sightings)
+        if shut:
+            grant = replace(grant, wait=min(grant.wait, shut, LOOK))
+        if self._door.word is not None:
+            grant = replace(grant, notices=(*grant.notices, self._door.word))
         if now > self._believed_at + BELIEVE_EVERY:
             self._maker.keep(self._lanes, now)
             self._believed_at = now
@@ -261,6 +276,17 @@ class Runner:
                 await anext(signals)
             worker.abandon()
 
+    async def _finish(self, worker: Worker) -> None:
+        """Drain when the end comes that the user set, for at most the grace period."""
+        while (left := self._options.schedule.ends_at - self._clock()) > 0:  # noqa: ASYNC110  (nobody sets a clock's event)
+            await anyio.sleep(min(left, LOOK))
+        self._is_late = True
+        worker.drain()
+        if self._on_drain is not None:
+            self._on_drain(worker.in_flight)
+        await anyio.sleep(self._options.run.grace)
+        worker.abandon()
+
     async def _watch(self, tell: Callable[[Standing], None]) -> None:
         while True:
             standing = partial(self._coordinator.standing, self._clock())
@@ -273,6 +299,8 @@ class Runner:
         counts = self._store.counts(self.job_id)
         code = self._exit_code(counts, stop)
         reason = code.label if stop is None else stop.reason.message
+        if code is ExitCode.STOPPED_LIMIT:
+            reason = f"{self._options.schedule.why} was reached"
         self._store.end_run(self.run_id, ended_at=now, exit_code=code, reason=reason)
         self._maker.keep(self._lanes, now)
         self._maker.share(self._lanes, now)
@@ -293,6 +321,8 @@ class Runner:
             return ExitCode.STOPPED_LATER if stop.later else ExitCode.STOPPED_PROVIDER
         if self._signal is not None:
             return ExitCode.INTERRUPTED if self._signal == signal.SIGINT else ExitCode.TERMINATED
+        if self._is_late and counts.left:
+            return ExitCode.STOPPED_LIMIT
         troubled = counts[TaskState.FAILED] or counts[TaskState.HELD] or counts.rejected
         return ExitCode.SOME_FAILED if troubled else ExitCode.OK
 

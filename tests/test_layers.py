@@ -11,6 +11,7 @@ import batchrunner
 ROOT = Path(batchrunner.__file__).parent
 FLOORS = [
     {"errors", "exits", "quota", "clock", "pacer", "answer"},
+    {"schedule"},
     {"task"},
     {"provider"},
     {"config"},

@@ -166,6 +166,21 @@ stop_options = together(
         help="Only the first N tasks of the job; a later run goes on with the rest.",
     ),
     stop_option(
+        "--finish-by",
+        metavar="TIME",
+        help="Claim nothing after this time, such as 06:00 or 2026-11-24T06:00; exit code 5 if tasks are left.",
+    ),
+    stop_option(
+        "--max-time", metavar="DURATION", help="Claim nothing after so long, such as 6h; exit code 5 if tasks are left."
+    ),
+    stop_option(
+        "--window",
+        "windows",
+        metavar="FROM-TO",
+        multiple=True,
+        help="Send only then, every day, such as 00:00-07:00; what is in flight ends, and the run waits. Repeatable.",
+    ),
+    stop_option(
         "--canary",
         metavar="N",
         type=click.IntRange(min=0),

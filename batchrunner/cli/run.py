@@ -3,6 +3,7 @@
 import json
 import shlex
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -109,6 +110,7 @@ def run_options(
     from batchrunner.config import CONCURRENCY, LimitSettings, RetrySettings, RunSettings
     from batchrunner.learned import learned_path
     from batchrunner.runner import RunOptions
+    from batchrunner.schedule import make_schedule
 
     limits = LimitSettings(
         rpm=given["rpm"],
@@ -138,6 +140,9 @@ def run_options(
         on_bad_line=given["on_bad_line"],
         settings=settings,
         learned=None if given["no_learned"] else learned_path(environ),
+        schedule=make_schedule(
+            windows=given["windows"], finish_by=given["finish_by"], max_time=given["max_time"], now=time.time()
+        ),
     )
 
 

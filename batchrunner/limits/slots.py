@@ -125,6 +125,9 @@ class Slots:
     def refused(self, generation: int, now: float) -> None:
         """Too many in flight, said the server of a request that left in *generation*."""
         if generation != self.generation:
+            if generation == self.generation - 1 and self.in_flight - 1 < self.limit:  # one more of the same event
+                self._limit = max(1.0, float(self.in_flight - 1))
+                self.refused_at = self.limit + 1
             return
         again = self.refused_at is not None and self.limit >= self.refused_at
         self._patience = min(self._patience * 2, PATIENCE_MAX) if again else PATIENCE
