@@ -11,10 +11,10 @@ import batchrunner
 ROOT = Path(batchrunner.__file__).parent
 FLOORS = [
     {"errors", "exits", "quota", "clock", "pacer", "answer"},
-    {"task"},
+    {"money", "task"},
     {"provider"},
-    {"config"},
-    {"canary", "record", "retry", "shared"},
+    {"budget", "config", "cost"},
+    {"canary", "record", "retry", "shared", "spending"},
     {"api", "credentials", "db", "jobfile", "learned", "limits", "report", "simulator"},
     {"backlog", "entries", "lane"},
     {"lanemaker", "lanes", "logbook"},
@@ -35,7 +35,7 @@ DOORS = {
     "httpx": {"api/client.py"},
     "httpx_aiohttp": {"api/client.py"},
     "jinja2": {"jobfile/template.py"},
-    "msgspec": {"api/reply.py", "jobfile/", "provider.py", "routes.py", "simulator/"},
+    "msgspec": {"api/reply.py", "cost.py", "jobfile/", "provider.py", "routes.py", "simulator/"},
     "rich": {"report/terminal.py"},
     "rich_click": {"cli/"},
     "sqlalchemy": {"db/"},
