@@ -116,7 +116,11 @@ speed_options = together(
     ),
     speed_option("--tpm", metavar="N", type=click.FloatRange(min=0, min_open=True), help="Tokens a minute. [learned]"),
     speed_option(
-        "-c", "--concurrency", metavar="N", type=click.IntRange(min=1), help="Requests in flight. [learned, at most 512]"
+        "-c",
+        "--concurrency",
+        metavar="N",
+        type=click.IntRange(min=1),
+        help="Requests in flight. [learned, at most 512]",
     ),
     speed_option(
         "--headroom",
@@ -155,6 +159,19 @@ stop_options = together(
         type=click.IntRange(min=1),
         help="Only the first N tasks of the job; a later run goes on with the rest.",
     ),
+    stop_option(
+        "--budget",
+        metavar="MONEY",
+        help="The most the job may cost, all its runs together: 5.00, 5CNY, '5 USD'. Never passed, not by one request.",
+    ),
+    stop_option(
+        "--alert",
+        metavar="SHARE",
+        type=click.FloatRange(0, 1, min_open=True),
+        default=0.8,
+        help="Say so when this share of the budget is gone.",
+    ),
+    stop_option("--unpriced-ok", is_flag=True, help="With a budget: send what has no known price too, uncounted."),
     stop_option(
         "--canary",
         metavar="N",
