@@ -22,7 +22,8 @@ from batchrunner.lanes import Lanes, first_free
 from batchrunner.limits.limiter import Limiter
 from batchrunner.logbook import Logbook, Standing
 from batchrunner.report.numbers import duration
-from batchrunner.retry import Done, GiveUp, Retry, Snooze, Stop, Verdict, decide
+from batchrunner.retry import Done, GiveUp, Limit, Retry, Snooze, Stop, Verdict, decide
+from batchrunner.spending import Purse, Tariff
 from batchrunner.task import Abandoned, Failure, FailureClass, Lease, Outcome, Report, Sighting, Success, TaskState
 
 SUSPECT = 1.0  # seconds until a task is asked again whose failure somebody else has to confirm
@@ -35,13 +36,14 @@ class Grant:
 
     ``wait``: seconds after which asking again makes sense even without news; infinite if only news can change anything.
     ``paces``: of each lane, sends a second and how many at once, None while no limit is known. ``finished``: nothing is
-    left to do. ``stop``: no lane is left for any task that waits; send nothing. ``notices``: for the user to read.
+    left to do. ``stop``: no lane is left for any task that waits, or no money; send nothing. ``notices``: for the user
+    to read.
     """
 
     leases: tuple[Lease, ...]
     wait: float
     finished: bool
-    stop: Stop | None
+    stop: Stop | Limit | None
     paces: Mapping[str, tuple[float, float] | None] = field(default_factory=dict)
     notices: tuple[str, ...] = ()
 
@@ -60,14 +62,17 @@ class Coordinator:
         rng: Random,
         hold: bool = False,
         last: int = NO_LAST,
+        purse: Purse | None = None,
     ) -> None:
         self._store, self._lanes = store, lanes
         self._job_id, self._run_id = job_id, run_id
         self._policy, self._rng, self._hold = policy, rng, hold
         self._backlog = Backlog(Waiting(store, job_id, last=last))
+        self._purse = purse or Purse(Tariff())
         self._attempt_id = store.last_attempt_id()
         self._leased = 0
         self._unsendable: list[Report] = []
+        self._too_dear: Queue | None = None  # its first task may cost more than is left
         self._revived: list[Lease] = []  # their tasks failed, and are to go again
         self._notices: list[str] = []
         self._logbook = Logbook(store.counts(job_id))
@@ -85,13 +90,14 @@ class Coordinator:
         reports = [*self._unsendable, *reports]
         self._unsendable.clear()
         closings = [self._close(report, now) for report in reports]
-        stop = self._reason_to_stop(now)
+        stop: Stop | Limit | None = self._reason_to_stop(now)
         leases, wait = self._lease(want if stop is None else 0, now)
+        stop = stop or self._out_of_money(wait, now)
         self._commit(closings, leases, now)
         return self._grant(leases, wait, stop)
 
     def standing(self, now: float) -> Standing:
-        return self._logbook.standing(self._lanes.states(now))
+        return self._logbook.standing(self._lanes.states(now), self._purse.state)
 
     # -- what came back
 
@@ -101,11 +107,12 @@ class Coordinator:
         if lease.permit is not None:
             lane.settle(report)
         self._note(report)
+        spent = self._purse.settle(lease, outcome)
         verdict = self._judge(report, lane, now)
         self._leased -= 1
         state, available_at = self._destination(lease, outcome, verdict, now)
         self._logbook.move(TaskState.RUNNING, state)
-        return closing(report, verdict, state, available_at)
+        return closing(report, verdict, state, available_at, spent=spent)
 
     def _note(self, report: Report) -> None:
         outcome = report.outcome
@@ -128,6 +135,8 @@ class Coordinator:
             self._shut(lane, verdict, now)
         if isinstance(verdict, Retry):
             self._logbook.retry()
+        if word := self._purse.word():
+            self._notices.append(word)
         if word := lane.canary.word():
             self._notices.append(f"canary{f' at {lane.name}' if len(self._lanes) > 1 else ''}: {word}")
         return verdict
@@ -190,7 +199,8 @@ class Coordinator:
         wait = math.inf
         blocked: set[str] = set()  # models whose first task has to wait
         spoken_for: set[Limiter] = set()  # an older task waits for them: no younger one may take its place
-        while len(leases) + len(self._unsendable) < want:
+        self._too_dear = None
+        while len(leases) + len(self._unsendable) < want and self._too_dear is None:
             queue = self._backlog.oldest(but=blocked)
             if queue is None:
                 return leases, min(wait, self._backlog.wait(now))
@@ -210,6 +220,12 @@ class Coordinator:
         if choices and not fitting:
             self._refuse(queue, *choices[0], now)
             return None
+        fitting = [
+            (lane, cost) for lane, cost in fitting if self._purse.affords(lane.name, candidate.endpoint, candidate.body)
+        ]
+        if choices and not fitting:
+            self._too_dear = queue  # nothing goes before it, however small
+            return math.inf
         free = [(lane, cost) for lane, cost in fitting if lane.limiter not in spoken_for]
         if not free:
             return math.inf
@@ -246,6 +262,7 @@ class Coordinator:
             lane=lane.name,
             model=None if lane.model == queue.model else lane.model,
             line_model=queue.model,
+            reserved=None if ticket is None else self._purse.reserve(lane.name, candidate.endpoint, candidate.body),
         )
 
     # -- what is said
@@ -262,6 +279,17 @@ class Coordinator:
             return None  # others are at work, and their tasks may want to go again
         stops = [lane.stop for lane in needed if lane.stop is not None]
         return next((stop for stop in stops if stop.later), stops[0])
+
+    def _out_of_money(self, wait: float, now: float) -> Limit | None:
+        """Why nothing more goes: the next task may cost too much, and nothing is in flight that could cost less."""
+        queue = self._too_dear
+        if queue is None:
+            return None
+        if self._leased or wait <= WORTH_WAITING:
+            self._purse.wait()
+            return None
+        first, lanes = queue.first, [lane.name for lane in self._lanes.serving(queue.model, now)]
+        return self._purse.too_little(lanes, first.endpoint, first.body, first.custom_id)
 
     def _commit(self, closings: Sequence[Closing], leases: Sequence[Lease], now: float) -> None:
         openings = [opening(lease, now) for lease in (*leases, *(report.lease for report in self._unsendable))]
@@ -282,7 +310,7 @@ class Coordinator:
             self._logbook.move(TaskState.FAILED, TaskState.PENDING)
         self._revived.clear()
 
-    def _grant(self, leases: Sequence[Lease], wait: float, stop: Stop | None) -> Grant:
+    def _grant(self, leases: Sequence[Lease], wait: float, stop: Stop | Limit | None) -> Grant:
         notices, self._notices = tuple(self._notices), []
         return Grant(
             leases=tuple(leases),

@@ -22,7 +22,9 @@ def opening(lease: Lease, now: float) -> Opening:
     )
 
 
-def closing(report: Report, verdict: Verdict, state: TaskState, available_at: float) -> Closing:
+def closing(
+    report: Report, verdict: Verdict, state: TaskState, available_at: float, *, spent: int | None = None
+) -> Closing:
     """Committed before the slot is free again; the task goes to *state*."""
     lease, outcome = report.lease, report.outcome
     ended = partial(
@@ -32,6 +34,7 @@ def closing(report: Report, verdict: Verdict, state: TaskState, available_at: fl
         state=state,
         finished_at=report.received_at,
         available_at=available_at,
+        spent=spent,
     )
     match outcome:
         case Success():

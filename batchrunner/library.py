@@ -39,8 +39,11 @@ from batchrunner.exits import ExitCode
 from batchrunner.job import Error, Job, Result
 from batchrunner.jobfile.options import ReadOptions
 from batchrunner.logbook import Standing
+from batchrunner.money import parse_money
+from batchrunner.prices import read_prices
 from batchrunner.routes import lanes_of, resolve_routes
 from batchrunner.runner import Ended, Runner, RunOptions
+from batchrunner.spending import ALERT, SpendSettings
 
 Rows = Iterable[Mapping[str, Any]]
 
@@ -52,7 +55,9 @@ class Options(TypedDict, total=False):
     beside it. ``key`` is looked for in the provider's environment variables where it is not given. ``lanes``: several
     places to send to, a file or a list of its tables or of words like ``openai:KEY_2``. ``limit``: only the first N
     tasks. ``canary``: so many of them go alone. ``changed``: what becomes of lines that were edited or removed since
-    they were loaded. ``on_progress`` is told where the run stands, four times a second.
+    they were loaded. ``budget``: the most the job may cost, such as "5 CNY"; ``alert``: the share of it at which you
+    are told. ``prices``: your own, by model, as in batchrunner.toml. ``on_progress`` is told where the run stands, four
+    times a second.
     """
 
     db: str | Path | None
@@ -78,6 +83,10 @@ class Options(TypedDict, total=False):
     changed: Literal["redo", "keep", "stop"]
     in_flight: Literal["retry", "hold"]
     check: bool
+    budget: str | float | None
+    alert: float
+    unpriced_ok: bool
+    prices: Mapping[str, Mapping[str, Any]]
     on_progress: Callable[[Standing], None] | None
 
 
@@ -96,6 +105,10 @@ _DEFAULTS: dict[str, Any] = {
     "in_flight": "retry",
     "stream": False,
     "check": False,
+    "budget": None,
+    "alert": ALERT,
+    "unpriced_ok": False,
+    "prices": {},
 }
 
 
@@ -130,7 +143,7 @@ class _Call:
         job = Job(self.options.database)
         code = ended.exit_code
         if ended.stop is not None:
-            raise Stopped(ended.stop.reason.message, job, code)
+            raise Stopped(ended.stop.message, job, code)
         if code in (ExitCode.INTERRUPTED, ExitCode.TERMINATED):
             raise Interrupted(f"stopped by a signal: {job!r}; run it again to go on", job, code)
         if self.check and code is ExitCode.SOME_FAILED:
@@ -204,6 +217,12 @@ def _call(job: str | Path | Rows, options: Options) -> _Call:
             canary=asked["canary"],
         ),
         on_bad_line=asked["on_bad_line"],
+        spend=SpendSettings(
+            budget=None if asked["budget"] is None else parse_money(str(asked["budget"])),
+            alert=asked["alert"],
+            unpriced_ok=asked["unpriced_ok"],
+            prices=read_prices(asked["prices"], "prices"),
+        ),
     )
     return _Call(options=told, changed=asked["changed"], check=asked["check"], on_progress=asked["on_progress"])
 

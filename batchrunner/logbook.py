@@ -7,15 +7,17 @@ from dataclasses import dataclass
 from batchrunner.db.store import Sample
 from batchrunner.lane import LaneState
 from batchrunner.limits.limiter import LimiterState
+from batchrunner.record import Spending
 from batchrunner.task import Counts, Failure, FailureClass, Lease, Report, TaskState, Usage
 
 REFUSALS = frozenset({FailureClass.RATE_LIMIT, FailureClass.CONCURRENCY, FailureClass.OVERLOADED})
+NO_SPENDING = Spending()
 LATENCIES = 500  # of the newest answers, for the percentiles
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Standing:
-    """Where the run stands, for screens. ``limiter``: all lanes together."""
+    """Where the run stands, for screens. ``limiter``: all lanes together. ``spending``: of the whole job."""
 
     counts: Counts
     limiter: LimiterState
@@ -28,6 +30,7 @@ class Standing:
     last_failure: tuple[str, Failure] | None
     bound_by: str  # what limited the speed in most seconds of this run
     lanes: tuple[LaneState, ...] = ()
+    spending: Spending = NO_SPENDING
 
 
 class Logbook:
@@ -61,7 +64,7 @@ class Logbook:
     def retry(self) -> None:
         self._retries += 1
 
-    def standing(self, lanes: Sequence[LaneState]) -> Standing:
+    def standing(self, lanes: Sequence[LaneState], spending: Spending = NO_SPENDING) -> Standing:
         ordered = sorted(self._latencies)
         return Standing(
             counts=Counts(states=dict(self._states), rejected=self._rejected),
@@ -75,6 +78,7 @@ class Logbook:
             last_failure=self._last_failure,
             bound_by=max(self._limiting, key=lambda name: self._limiting[name], default=""),
             lanes=tuple(lanes),
+            spending=spending,
         )
 
     def is_due(self, now: float) -> bool:
@@ -101,6 +105,7 @@ class Logbook:
             p50=standing.p50,
             p95=standing.p95,
             limiting=limits.limiting,
+            spent=standing.spending.spent,
         )
 
 

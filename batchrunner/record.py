@@ -15,7 +15,8 @@ from batchrunner.task import TaskState, Usage
 class Attempt:
     """One send of a task. ``outcome``: success, failure, released, unknown (a crash came between), None = still open.
 
-    ``code`` is the provider's own error code; ``reply`` what came instead of an answer, as received.
+    ``code`` is the provider's own error code; ``reply`` what came instead of an answer, as received. ``spent`` and
+    ``reserved``, the most it could cost, are billionths of ``currency``.
     """
 
     id: int
@@ -33,6 +34,9 @@ class Attempt:
     request_id: str | None = None
     usage: Usage | None = None
     possibly_charged: bool = False
+    reserved: int | None = None
+    spent: int | None = None
+    currency: str | None = None
     reply: str | bytes | None = None
 
     @property
@@ -100,11 +104,29 @@ class ErrorGroup:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Spending:
+    """What sends cost, in billionths of one currency.
+
+    ``spent`` None: no price is known. ``unsettled``: the most that sends cost of which no reply told. ``unknown``:
+    sends whose cost has no known bound. ``limit``: the budget, if there is one; ``is_short``: nothing more goes until
+    something comes back.
+    """
+
+    currency: str | None = None
+    spent: int | None = None
+    unsettled: int = 0
+    unknown: int = 0
+    limit: int | None = None
+    is_short: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Totals:
     """What all sends of a job add up to. ``sends`` counts attempts that left; ``refused`` those answered with 429.
 
     ``p50`` and ``p95`` are seconds to an answer, ``first_token_p50`` to the first token of a stream, over the newest
     10,000 attempts. ``ended_at`` is the newest run's end, None while it runs.
+    ``spending``: one for each currency.
     """
 
     sends: int
@@ -116,6 +138,7 @@ class Totals:
     started_at: float | None
     ended_at: float | None
     first_token_p50: float | None = None
+    spending: tuple[Spending, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

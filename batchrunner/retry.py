@@ -47,6 +47,17 @@ class Stop:
     reason: Failure
     later: bool = False
 
+    @property
+    def message(self) -> str:
+        return self.reason.message
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """A limit of the user's own is reached (a budget, an hour): the run ends, and the next one goes on."""
+
+    message: str
+
 
 Verdict = Done | Retry | Snooze | GiveUp | Stop
 

@@ -24,6 +24,7 @@ from batchrunner.config import Endpoint, LimitSettings, RetrySettings, Route, Ru
 from batchrunner.coordinator import Coordinator, Grant
 from batchrunner.db.lock import OwnerLock
 from batchrunner.db.store import NO_LAST, Store
+from batchrunner.db.sums import spending
 from batchrunner.db.waiting import Waiting
 from batchrunner.errors import BatchRunnerError, ConfigError, JobFileError
 from batchrunner.exits import ExitCode
@@ -34,8 +35,10 @@ from batchrunner.loader import STDIN, Decide, Loaded, load
 from batchrunner.logbook import Standing
 from batchrunner.provider import GENERIC
 from batchrunner.quota import Quota
-from batchrunner.retry import Stop
+from batchrunner.record import Spending
+from batchrunner.retry import Limit, Stop
 from batchrunner.schedule import ALWAYS, Door, Schedule
+from batchrunner.spending import Purse, SpendSettings, Tariff, tariff_of
 from batchrunner.task import Counts, Lease, Outcome, Report, Sighting, TaskState
 from batchrunner.worker import Worker
 
@@ -65,6 +68,7 @@ class RunOptions:
     learned: Path | None = None  # the file in which all jobs of this user keep what they learned of limits
     lanes: tuple[Route, ...] = ()
     schedule: Schedule = ALWAYS
+    spend: SpendSettings = field(default_factory=SpendSettings)
 
     @property
     def routes(self) -> tuple[Route, ...]:
@@ -86,7 +90,7 @@ class Ended:
     loaded: Loaded
     resent: int
     elapsed: float
-    stop: Stop | None = None
+    stop: Stop | Limit | None = None
 
 
 class Runner:
@@ -146,6 +150,7 @@ class Runner:
         )
         self.job_id = self.loaded.job_id
         self.resent = self._store.recover(self.job_id, at=now, hold=options.run.in_flight == "hold")
+        self.tariff = self._make_tariff()
         self.run_id = self._store.begin_run(
             self.job_id,
             started_at=now,
@@ -154,11 +159,11 @@ class Runner:
             version=__version__,
             endpoint=", ".join(route.endpoint.base_url for route in options.routes),
             settings=options.settings,
+            currency=self.tariff.currency,
         )
         self._believed_at = now
         self._maker = self._make_maker(now)
         self._lanes = Lanes(options.routes, self._maker.make)
-        self._check_models()
         self._coordinator = self._make_coordinator()
         return self.loaded
 
@@ -195,13 +200,15 @@ class Runner:
 
     # -- private
 
-    def _check_models(self) -> None:
-        """Each model that waits is taken by some lane. Raises ConfigError."""
+    def _make_tariff(self) -> Tariff:
+        """Each model that waits is taken by some lane, and a budget can be kept there. Raises ConfigError."""
         routes = self._options.routes
         waiting = Waiting(self._store, self.job_id)
-        for model in waiting.models:
-            if not any(route.serves(model) for route in routes) and waiting.has(model):
+        models = [model for model in waiting.models if waiting.has(model)]
+        for model in models:
+            if not any(route.serves(model) for route in routes):
                 raise ConfigError(f"no lane takes the model {model!r} of the job's lines; add it to a lane's models")
+        return tariff_of(routes, models, self._options.spend)
 
     def _make_maker(self, now: float) -> LaneMaker:
         options = self._options
@@ -237,7 +244,14 @@ class Runner:
             rng=Random(self._options.seed),
             hold=run.in_flight == "hold",
             last=last,
+            purse=Purse(self.tariff, settings=self._options.spend, before=self._spent_before()),
         )
+
+    def _spent_before(self) -> Spending | None:
+        with self._store.transaction() as connection:
+            return next(
+                (one for one in spending(connection, self.job_id) if one.currency == self.tariff.currency), None
+            )
 
     async def _send(self, lease: Lease, /, *, now: float, on_head: Callable[[Quota], None]) -> Outcome:
         """By the client of the lane's route: a key never meets another address."""
@@ -293,13 +307,13 @@ class Runner:
             tell(await to_thread.run_sync(standing, limiter=self._one_at_a_time))
             await anyio.sleep(TICK)
 
-    def _end(self, stop: Stop | None) -> Ended:
+    def _end(self, stop: Stop | Limit | None) -> Ended:
         now = self._clock()
         self._store.check_accounts(self.job_id)
         counts = self._store.counts(self.job_id)
         code = self._exit_code(counts, stop)
-        reason = code.label if stop is None else stop.reason.message
-        if code is ExitCode.STOPPED_LIMIT:
+        reason = code.label if stop is None else stop.message
+        if stop is None and code is ExitCode.STOPPED_LIMIT:
             reason = f"{self._options.schedule.why} was reached"
         self._store.end_run(self.run_id, ended_at=now, exit_code=code, reason=reason)
         self._maker.keep(self._lanes, now)
@@ -316,7 +330,9 @@ class Runner:
             stop=stop,
         )
 
-    def _exit_code(self, counts: Counts, stop: Stop | None) -> ExitCode:
+    def _exit_code(self, counts: Counts, stop: Stop | Limit | None) -> ExitCode:
+        if isinstance(stop, Limit):
+            return ExitCode.STOPPED_LIMIT
         if stop is not None:
             return ExitCode.STOPPED_LATER if stop.later else ExitCode.STOPPED_PROVIDER
         if self._signal is not None:

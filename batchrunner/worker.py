@@ -19,7 +19,7 @@ import anyio
 from batchrunner.coordinator import Grant
 from batchrunner.pacer import Pacer
 from batchrunner.quota import Quota
-from batchrunner.retry import Stop
+from batchrunner.retry import Limit, Stop
 from batchrunner.task import Abandoned, Lease, Outcome, Released, Report, Sighting
 
 # One exchange takes an eighth of what may be in flight: the first slots fill again while the last are being recorded,
@@ -58,7 +58,7 @@ class Worker:
         self._in_flight = 0
         self._draining = False
         self._attempts = anyio.create_task_group()
-        self.stop: Stop | None = None
+        self.stop: Stop | Limit | None = None
 
     @property
     def in_flight(self) -> int:

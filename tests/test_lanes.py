@@ -24,6 +24,7 @@ from batchrunner.lanes import Lanes
 from batchrunner.limits.limiter import Limiter
 from batchrunner.loader import load
 from batchrunner.quota import Dimension, Quota, Window
+from batchrunner.retry import Stop
 from batchrunner.task import Failure, FailureClass, Lease, Outcome, Report, Success, TaskState, Usage
 
 NOW = 1_790_000_000.0
@@ -260,7 +261,7 @@ def test_an_unknown_model_is_no_reason_not_to_do_the_others() -> None:
         assert b.fail(first, FailureClass.MODEL_NOT_FOUND, status=404).stop is None
         (last,) = b.answer(second).leases
         grant = b.answer(last)
-        assert grant.stop is not None
+        assert isinstance(grant.stop, Stop)
         assert grant.stop.reason.kind is FailureClass.MODEL_NOT_FOUND
         assert (b.count(TaskState.SUCCEEDED), b.count(TaskState.PENDING)) == (2, 1)
 
@@ -282,7 +283,7 @@ def test_the_run_stops_when_no_lane_is_left() -> None:
         first, second = b.exchange().leases
         assert b.fail(first, FailureClass.AUTH, status=401).stop is None
         grant = b.fail(second, FailureClass.QUOTA_WINDOW, retry_after=3600.0)
-        assert grant.stop is not None
+        assert isinstance(grant.stop, Stop)
         assert grant.stop.later
         assert grant.leases == ()
         assert {state.name for state in b.coordinator.standing(b.now).lanes if state.stop} == {"a/m", "b/m"}

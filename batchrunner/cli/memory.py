@@ -24,6 +24,7 @@ REMEMBERED = (
     *("provider", "provider_file", "base_url", "lane", "lanes_file"),
     *("key_env", "key_file", "key_cmd", "proxy", "ca_file"),
     *("rpm", "tpm", "concurrency", "headroom", "timeout", "attempts", "stream", "canary"),
+    *("budget", "alert", "unpriced_ok"),
     *("outputs", "errors_file", "layout", "extras", "prefix", "for_excel"),
 )
 # Of the first names those count that were said most directly; who said the others loses the second names as well.
@@ -46,7 +47,7 @@ NOTHING: Mapping[str, Any] = {  # else None
     "outputs": (),
     "lane": (),
     "prefix": "",
-    **dict.fromkeys(("extras", "for_excel", "stream"), False),
+    **dict.fromkeys(("extras", "for_excel", "stream", "unpriced_ok"), False),
 }
 FROM_FILES = "from_files"
 LONGEST = 40  # characters of a value in a sentence

@@ -181,6 +181,19 @@ stop_options = together(
         help="Send only then, every day, such as 00:00-07:00; what is in flight ends, and the run waits. Repeatable.",
     ),
     stop_option(
+        "--budget",
+        metavar="MONEY",
+        help="The most the job may cost, all its runs together: 5.00, 5CNY, '5 USD'. Never passed, not by one request.",
+    ),
+    stop_option(
+        "--alert",
+        metavar="SHARE",
+        type=click.FloatRange(0, 1, min_open=True),
+        default=0.8,
+        help="Say so when this share of the budget is gone.",
+    ),
+    stop_option("--unpriced-ok", is_flag=True, help="With a budget: send what has no known price too, uncounted."),
+    stop_option(
         "--canary",
         metavar="N",
         type=click.IntRange(min=0),

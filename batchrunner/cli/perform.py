@@ -17,6 +17,7 @@ from batchrunner.report.hints import hint
 from batchrunner.report.progress import Progress, estimate
 from batchrunner.report.summary import Summary, summary_event, summary_text
 from batchrunner.report.terminal import Display
+from batchrunner.retry import Limit
 from batchrunner.runner import Ended, Runner, RunOptions
 from batchrunner.task import Failure, FailureClass, TaskState
 
@@ -183,6 +184,8 @@ def _reason(options: RunOptions, ended: Ended) -> str:
     """Why it stopped; of several lanes, why each did."""
     if ended.stop is None:
         return ""
+    if isinstance(ended.stop, Limit):
+        return ended.stop.message
     lanes = ended.standing.lanes
     sources = {route.name: route.endpoint.key_source for route in options.routes}
     if len(lanes) == 1:

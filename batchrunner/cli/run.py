@@ -25,6 +25,7 @@ from batchrunner.cli.place import STDIN
 from batchrunner.errors import ConfigError
 
 if TYPE_CHECKING:
+    from batchrunner.cli.settings import Files
     from batchrunner.config import Endpoint
     from batchrunner.jobfile.options import ReadOptions
     from batchrunner.loader import Decide, Difference
@@ -65,7 +66,7 @@ def run(context: click.RichContext, /, job: str | None, db: str | None, **given:
     told = settle(context, given, earlier)
     given = told.given
     talks = talk_of(given)
-    options = run_options(job, database, given, environment(), settings=told.kept)
+    options = run_options(job, database, given, environment(), settings=told.kept, files=context.obj.files)
     wanted = wanted_of(given, given["outputs"] or (str(database.with_suffix(".results.jsonl")),))
     inputs = {"the job file": job, "the template": given["template"], "the key file": given["key_file"]}
     inputs["the lanes' file"] = given["lanes_file"]
@@ -103,14 +104,17 @@ def read_options(given: Mapping[str, Any]) -> "ReadOptions":
 
 
 def run_options(
-    job: str, database: Path, given: Mapping[str, Any], environ: Mapping[str, str], *, settings: str
+    job: str, database: Path, given: Mapping[str, Any], environ: Mapping[str, str], *, settings: str, files: "Files"
 ) -> "RunOptions":
     """All of a run's options as values. Raises ConfigError."""
     from batchrunner.cli.lanes import routes_of
     from batchrunner.config import CONCURRENCY, LimitSettings, RetrySettings, RunSettings
     from batchrunner.learned import learned_path
+    from batchrunner.money import parse_money
+    from batchrunner.prices import read_prices
     from batchrunner.runner import RunOptions
     from batchrunner.schedule import make_schedule
+    from batchrunner.spending import SpendSettings
 
     limits = LimitSettings(
         rpm=given["rpm"],
@@ -142,6 +146,12 @@ def run_options(
         learned=None if given["no_learned"] else learned_path(environ),
         schedule=make_schedule(
             windows=given["windows"], finish_by=given["finish_by"], max_time=given["max_time"], now=time.time()
+        ),
+        spend=SpendSettings(
+            budget=None if given["budget"] is None else parse_money(given["budget"]),
+            alert=given["alert"],
+            unpriced_ok=given["unpriced_ok"],
+            prices=read_prices(files.prices, str(files.origins.get("prices", ""))),
         ),
     )
 

@@ -24,9 +24,10 @@ SECRETS = ("key", "api_key")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Files:
-    """What the files say: options as they are written there, and for each the file it came from."""
+    """What the files say: options as they are written there, the tables ``[prices]``, and what came from which file."""
 
     options: dict[str, Any] = field(default_factory=dict)
+    prices: dict[str, Any] = field(default_factory=dict)
     origins: dict[str, Path] = field(default_factory=dict)
 
 
@@ -47,6 +48,9 @@ def read_files(folder: Path, environ: Mapping[str, str]) -> Files:
         options = {name.replace("-", "_"): value for name, value in data.items() if name not in TABLES}
         found.options.update(options)
         found.origins.update(dict.fromkeys(options, path))
+        if isinstance(prices := data.get("prices"), dict):
+            found.prices.update(prices)
+            found.origins["prices"] = path
     return found
 
 

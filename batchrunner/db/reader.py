@@ -5,7 +5,7 @@ keeps the writer from checkpointing. Values go out, never rows.
 """
 
 import json
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -16,14 +16,27 @@ from sqlalchemy.exc import DatabaseError
 
 from batchrunner.db.engine import open_reader
 from batchrunner.db.store import Sample, read_counts
+from batchrunner.db.sums import lane_totals, spending, totals, usage_of
 from batchrunner.errors import StoreError
-from batchrunner.record import Answer, Attempt, Belief, Change, ErrorGroup, Job, LaneTotals, Record, Run, Story, Totals
-from batchrunner.task import Counts, RejectedLine, TaskState, Usage
+from batchrunner.record import (
+    Answer,
+    Attempt,
+    Belief,
+    Change,
+    ErrorGroup,
+    Job,
+    LaneTotals,
+    Record,
+    Run,
+    Spending,
+    Story,
+    Totals,
+)
+from batchrunner.task import Counts, RejectedLine, TaskState
 
 _Row = tuple[Any, ...]
 LONGEST_NUMBER = 18  # digits that surely fit SQLite's integers
 PAGE = 500  # rows a transaction
-NEWEST = 10_000  # attempts that percentiles look at
 
 _JOBS = "SELECT id, name, source, state, settings, created_at FROM job ORDER BY id"
 _RUNS = """
@@ -48,7 +61,8 @@ _ATTEMPT = """
     attempt.id, attempt.run_id, attempt.number, attempt.outcome, attempt.leased_at, attempt.sent_at,
     attempt.finished_at, attempt.status, attempt.error_class, attempt.error_code, attempt.message, attempt.request_id,
     attempt.prompt_tokens, attempt.completion_tokens, attempt.cached_tokens, attempt.reasoning_tokens,
-    attempt.possibly_charged, attempt.first_token_at, reply.body
+    attempt.possibly_charged, attempt.first_token_at, attempt.reserved, attempt.spent,
+    (SELECT currency FROM run WHERE run.id = attempt.run_id), reply.body
 """
 # the attempt that brought the answer, else the last one
 _RECORD = f"""
@@ -84,29 +98,6 @@ _SIMULATED = """
     SELECT simulated FROM result JOIN task ON task.id = task_id WHERE job_id = ? ORDER BY task_id DESC LIMIT 1
 """
 _REJECTED = "SELECT line, offset, reason FROM rejected WHERE job_id = ? AND line > ? ORDER BY line LIMIT ?"
-_TOTALS = """
-    SELECT count(*), coalesce(sum(status = 429), 0), coalesce(sum(possibly_charged), 0),
-           coalesce(sum(prompt_tokens), 0), coalesce(sum(completion_tokens), 0), coalesce(sum(cached_tokens), 0),
-           coalesce(sum(reasoning_tokens), 0)
-    FROM attempt WHERE run_id IN (SELECT id FROM run WHERE job_id = ?) AND outcome IS NOT 'released'
-"""
-_LANES = "SELECT DISTINCT lane FROM attempt WHERE run_id IN (SELECT id FROM run WHERE job_id = ?) ORDER BY lane"
-_LANE = """
-    SELECT count(*), coalesce(sum(outcome = 'success'), 0), coalesce(sum(status = 429), 0),
-           coalesce(sum(possibly_charged), 0), coalesce(sum(prompt_tokens), 0), coalesce(sum(completion_tokens), 0),
-           coalesce(sum(cached_tokens), 0), coalesce(sum(reasoning_tokens), 0), sum(spent)
-    FROM attempt WHERE run_id IN (SELECT id FROM run WHERE job_id = ?) AND outcome IS NOT 'released' AND lane = ?
-"""
-_LATENCIES = """
-    SELECT finished_at - sent_at AS latency, first_token_at - sent_at
-    FROM (SELECT outcome, sent_at, finished_at, first_token_at FROM attempt
-          WHERE run_id IN (SELECT id FROM run WHERE job_id = ?) ORDER BY id DESC LIMIT ?)
-    WHERE outcome = 'success' AND sent_at IS NOT NULL ORDER BY latency
-"""
-_SPAN = """
-    SELECT min(started_at), (SELECT ended_at FROM run WHERE job_id = ?1 ORDER BY id DESC LIMIT 1)
-    FROM run WHERE job_id = ?1
-"""
 
 
 class Reader:
@@ -179,43 +170,17 @@ class Reader:
     def totals(self, job_id: int) -> Totals:
         """Sums over every attempt of the job."""
         with self._transaction() as connection:
-            sums = tuple(connection.exec_driver_sql(_TOTALS, (job_id,)).one())
-            timed = connection.exec_driver_sql(_LATENCIES, (job_id, NEWEST)).all()
-            started_at, ended_at = connection.exec_driver_sql(_SPAN, (job_id,)).one()
-        latencies = [row[0] for row in timed]
-        return Totals(
-            sends=sums[0],
-            refused=sums[1],
-            possibly_charged=sums[2],
-            usage=Usage(
-                prompt_tokens=sums[3], completion_tokens=sums[4], cached_tokens=sums[5], reasoning_tokens=sums[6]
-            ),
-            p50=_percentile(latencies, 50),
-            p95=_percentile(latencies, 95),
-            first_token_p50=_percentile(sorted(row[1] for row in timed if row[1] is not None), 50),
-            started_at=started_at,
-            ended_at=ended_at,
-        )
+            return totals(connection, job_id)
+
+    def spending(self, job_id: int) -> tuple[Spending, ...]:
+        """What the job's sends cost, for each currency that its runs were billed in."""
+        with self._transaction() as connection:
+            return spending(connection, job_id)
 
     def lanes(self, job_id: int) -> tuple[LaneTotals, ...]:
         """Sums over the attempts of each lane; empty where there was one only, for then the totals say it all."""
-        names = [row[0] for row in self._all(_LANES, job_id)]
-        if len(names) < 2:  # noqa: PLR2004  (as said)
-            return ()
-        return tuple(
-            LaneTotals(
-                lane=name,
-                sends=row[0],
-                answered=row[1],
-                refused=row[2],
-                possibly_charged=row[3],
-                usage=_usage(row[4:8]),
-                spent=row[8],
-            )
-            for name in names
-            if name is not None
-            for row in self._all(_LANE, job_id, name)
-        )
+        with self._transaction() as connection:
+            return lane_totals(connection, job_id)
 
     def task(self, key: str, *, job_id: int | None = None) -> Story | None:
         """The story of the task with this custom_id, or else with this number; None if there is no such task."""
@@ -280,11 +245,6 @@ class Reader:
             return [tuple(row) for row in connection.exec_driver_sql(query, parameters)]
 
 
-def _percentile(ordered: Sequence[float], percent: int) -> float | None:
-    """The nearest-rank percentile: a value that did occur."""
-    return ordered[-(-len(ordered) * percent // 100) - 1] if ordered else None
-
-
 def _run(row: _Row) -> Run:
     return Run(
         id=row[0],
@@ -337,13 +297,11 @@ def _attempt(cells: _Row) -> Attempt:
         code=cells[9],
         message=cells[10],
         request_id=cells[11],
-        usage=None if cells[12] is None else _usage(cells[12:16]),
+        usage=None if cells[12] is None else usage_of(cells[12:16]),
         possibly_charged=bool(cells[16]),
         first_token_at=cells[17],
-        reply=cells[18],
+        reserved=cells[18],
+        spent=cells[19],
+        currency=cells[20],
+        reply=cells[21],
     )
-
-
-def _usage(cells: _Row) -> Usage:
-    prompt, completion, cached, reasoning = (cell or 0 for cell in cells)
-    return Usage(prompt_tokens=prompt, completion_tokens=completion, cached_tokens=cached, reasoning_tokens=reasoning)

@@ -1,0 +1,95 @@
+"""What a request costs: exactly, from the usage a reply reports; and at most, before it is sent. Pure.
+
+The most a request can cost is what a budget reserves for it, so each part is a bound, not a guess. A prompt has no more
+tokens than its body has bytes, for a token of a byte-level vocabulary is never less than one byte; the templates that
+servers put around messages are shorter than the JSON around them, and ``FRAME`` is for the rest. What does not come
+from the body's text (images, files, a search on the server) is bounded by the model's context alone. An answer has no
+more tokens than the request allows, or else the model, or else its context.
+"""
+
+import re
+from decimal import ROUND_CEILING, Decimal
+from typing import Any
+
+import msgspec
+
+from batchrunner.provider import Model, Price
+from batchrunner.task import Usage
+
+FRAME = 64  # tokens a server may add to every prompt
+CHAT, TEXT, RESPONSES, EMBEDDINGS = "chat/completions", "completions", "responses", "embeddings"
+_NANOS = Decimal(1000)  # 1 of a currency for a million tokens is a thousand billionths for one
+# Parts and tools whose tokens are not in the body. Inside a JSON string the quotes would be escaped.
+_FROM_ELSEWHERE = re.compile(
+    r'"(?:image|image_url|input_image|audio|input_audio|video|video_url|file|file_url|input_file|web_search\w*|'
+    r'web_browser|retrieval|file_search|code_interpreter|mcp|previous_response_id|conversation|plugins)"'
+)
+
+
+class _Asked(msgspec.Struct):
+    """The fields of a body that say how long an answer may be; whatever stands in them is looked at later."""
+
+    max_tokens: Any = None
+    max_completion_tokens: Any = None
+    max_output_tokens: Any = None
+    n: Any = None
+    best_of: Any = None
+    prompt: Any = None
+
+
+_READ = msgspec.json.Decoder(_Asked)
+
+
+def cost_of(usage: Usage, price: Price) -> int:
+    """Billionths for what a reply says it used, rounded up."""
+    prompt = max(usage.prompt_tokens, 0)
+    cached = min(max(usage.cached_tokens, 0), prompt)
+    at_cache = price.input if price.cached is None else price.cached
+    total = (prompt - cached) * price.input + cached * at_cache + max(usage.completion_tokens, 0) * price.output
+    return _whole(total)
+
+
+def most(model: Model, endpoint: str, body: str) -> int | None:
+    """Billionths that a request costs at most; None where no bound is known, or no price."""
+    price = model.price
+    if price is None:
+        return None
+    prompt = _prompt(model, endpoint, body)
+    output = 0 if endpoint == EMBEDDINGS or not price.output else _output(model, endpoint, body)
+    if prompt is None or output is None:
+        return None
+    return _whole(prompt * max(price.input, price.cached or price.input) + output * price.output)
+
+
+def _prompt(model: Model, endpoint: str, body: str) -> int | None:
+    if endpoint not in (CHAT, TEXT, RESPONSES, EMBEDDINGS):
+        return None  # what others count is not known: a rerank pays for its query with every document
+    if _FROM_ELSEWHERE.search(body):
+        return model.context
+    size = len(body.encode("utf-8", "surrogatepass")) + FRAME
+    is_one = endpoint in (CHAT, RESPONSES)  # lists of prompts and inputs have a context each
+    return size if model.context is None or not is_one else min(size, model.context)
+
+
+def _output(model: Model, endpoint: str, body: str) -> int | None:
+    try:
+        asked = _READ.decode(body)
+    except msgspec.DecodeError:
+        return None
+    caps = [cap for cap in (asked.max_tokens, asked.max_completion_tokens, asked.max_output_tokens) if _is_count(cap)]
+    known = [bound for bound in (max(caps, default=None), model.max_output) if bound is not None]
+    each = min(known, default=model.context)
+    if each is None:
+        return None
+    answers = max([count for count in (asked.n, asked.best_of) if _is_count(count)], default=1)
+    prompts = len(asked.prompt) if endpoint == TEXT and isinstance(asked.prompt, list) else 1
+    return each * answers * max(prompts, 1)
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def _whole(thousandths: Decimal) -> int:
+    """Tokens times money for a million, in billionths."""
+    return int((thousandths * _NANOS).to_integral_value(ROUND_CEILING))

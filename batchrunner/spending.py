@@ -1,0 +1,184 @@
+"""The purse of a run: knows what each lane charges, lets a request go only if its worst case fits, books what it cost.
+
+All lanes share one budget, and it is the job's: what earlier runs spent counts. What a request did cost is taken from
+the usage that its reply reports; a refusal costs nothing; where no reply told, the worst case stays counted.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from batchrunner.budget import Budget
+from batchrunner.config import Route
+from batchrunner.cost import cost_of, most
+from batchrunner.errors import ConfigError
+from batchrunner.money import Money, money_text
+from batchrunner.prices import Priced, Prices
+from batchrunner.provider import Model
+from batchrunner.record import Spending
+from batchrunner.retry import SNOOZE, Limit
+from batchrunner.task import Abandoned, Failure, FailureClass, Lease, Outcome, Released, Success
+
+ALERT = 0.8  # of the budget
+# What such a reply says of its usage may not be all of it.
+CUT_OFF = frozenset({FailureClass.TRUNCATED, FailureClass.TIMEOUT, FailureClass.NETWORK})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpendSettings:
+    """``alert``: the share of the budget to be told at. ``unpriced_ok``: send even what can't be counted."""
+
+    budget: Money | None = None
+    alert: float = ALERT
+    unpriced_ok: bool = False
+    prices: Prices = field(default_factory=Prices)
+
+    def __post_init__(self) -> None:
+        if not 0 < self.alert <= 1:
+            raise ConfigError(f"--alert must be a share of the budget, more than 0 and at most 1, not {self.alert}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tariff:
+    """What each lane's model takes and costs, by the lane's name. ``others``: lanes whose cost is not known."""
+
+    currency: str | None = None
+    models: Mapping[str, Model] = field(default_factory=dict)
+    others: tuple[str, ...] = ()
+
+
+def tariff_of(routes: Sequence[Route], models: Sequence[str], settings: SpendSettings) -> Tariff:
+    """Of what the job's *models* cost at *routes*, in one currency. Raises ConfigError where a budget can't be kept."""
+    priced: dict[str, Priced | None] = {}
+    for route in routes:
+        for name in (route.name_of(model) for model in models if route.serves(model)):
+            priced[f"{route.name}/{name}"] = settings.prices.of(route.endpoint.provider, name)
+    known = {lane: price for lane, price in priced.items() if price is not None}
+    currencies = list(dict.fromkeys(price.currency for price in known.values()))
+    budget = settings.budget
+    currency = currencies[0] if currencies else None
+    if budget is not None:
+        _check_currency(budget, currencies)
+    counted = {lane: price.model for lane, price in known.items() if price.currency == currency}
+    others = tuple(lane for lane in priced if lane not in counted)
+    if budget is not None and others and not settings.unpriced_ok:
+        model = others[0].partition("/")[2]
+        raise ConfigError(
+            f"--budget {budget}: no price is known for {', '.join(others)}, so it can't be kept. Give one in "
+            f'batchrunner.toml ([prices."{model}"], input and output for a million tokens), or send it uncounted with '
+            "--unpriced-ok"
+        )
+    return Tariff(currency=currency, models=counted, others=others)
+
+
+def _check_currency(budget: Money, currencies: Sequence[str | None]) -> None:
+    if len(currencies) > 1:
+        names = " and ".join(currency or "an unnamed one" for currency in currencies)
+        raise ConfigError(f"--budget {budget}: the lanes bill in {names}; a budget needs one currency")
+    if currencies and budget.currency is not None and budget.currency != currencies[0]:
+        raise ConfigError(
+            f"--budget {budget}: the provider bills in {currencies[0] or 'a currency that is not known'}; give the "
+            "budget in that, nothing is converted"
+        )
+
+
+class Purse:
+    """``before``: what earlier runs of the job cost, in the same currency."""
+
+    def __init__(
+        self, tariff: Tariff, *, settings: SpendSettings | None = None, before: Spending | None = None
+    ) -> None:
+        settings = settings or SpendSettings()
+        before = before or Spending()
+        limit = None if settings.budget is None else settings.budget.nanos
+        self._tariff, self._settings = tariff, settings
+        self._budget = Budget(limit=limit, spent=before.spent or 0, unsettled=before.unsettled)
+        self._is_known = bool(tariff.models) or before.spent is not None
+        self._unknown = before.unknown
+        self._is_short = self._alerted = False
+
+    def affords(self, lane: str, endpoint: str, body: str) -> bool:
+        """Whether a request may go by *lane* now."""
+        if self._budget.limit is None:
+            return True
+        worst = self._most(lane, endpoint, body)
+        return self._settings.unpriced_ok if worst is None else self._budget.fits(worst)
+
+    def reserve(self, lane: str, endpoint: str, body: str) -> int | None:
+        """Keep back the most that a request can cost; None where that is not known. It was asked whether it fits."""
+        self._is_short = False
+        worst = self._most(lane, endpoint, body)
+        if worst is not None:
+            self._budget.reserve(worst)
+        return worst
+
+    def settle(self, lease: Lease, outcome: Outcome) -> int | None:
+        """Book what came of a lease; returns what it did cost, None where nobody knows."""
+        spent = self._spent(lease, outcome)
+        if lease.reserved is not None:
+            self._budget.settle(lease.reserved, spent)
+        elif spent is not None:
+            self._budget.settle(0, spent)
+        elif isinstance(outcome, Success | Abandoned) or (isinstance(outcome, Failure) and outcome.maybe_charged):
+            self._unknown += 1
+        return spent
+
+    def too_little(self, lanes: Sequence[str], endpoint: str, body: str, custom_id: str) -> Limit:
+        """Why the next request does not go, for someone who reads it the next morning."""
+        budget, currency = self._budget, self._tariff.currency
+        amounts = [amount for lane in lanes if (amount := self._most(lane, endpoint, body)) is not None]
+        if not amounts:
+            return Limit(
+                f"nothing bounds what the next request ({custom_id}) may cost, so the budget "
+                f"of {self._settings.budget} can't be kept: give it "
+                "max_tokens (--param max_tokens=1000), or --unpriced-ok"
+            )
+        perhaps = f", {money_text(budget.unsettled, currency)} possibly charged" if budget.unsettled else ""
+        return Limit(
+            f"the budget of {money_text(budget.limit or 0, currency)} leaves too little: "
+            f"{money_text(budget.spent, currency)} spent{perhaps}, {money_text(budget.left or 0, currency)} left, and "
+            f"the next request ({custom_id}) may cost {money_text(min(amounts), currency)}"
+        )
+
+    def word(self) -> str | None:
+        """Once, when so much of the budget is gone as the user wanted to be told of."""
+        budget = self._budget
+        gone = budget.spent + budget.unsettled
+        if self._alerted or budget.limit is None or gone < budget.limit * self._settings.alert:
+            return None
+        self._alerted = True
+        currency = self._tariff.currency
+        share = gone * 100 // budget.limit
+        return f"{share}% of the budget is gone: {money_text(gone, currency)} of {money_text(budget.limit, currency)}"
+
+    def wait(self) -> None:
+        """Nothing goes until something comes back: the headroom is short."""
+        self._is_short = True
+
+    @property
+    def state(self) -> Spending:
+        budget = self._budget
+        return Spending(
+            currency=self._tariff.currency,
+            spent=budget.spent if self._is_known else None,
+            unsettled=budget.unsettled,
+            unknown=self._unknown,
+            limit=budget.limit,
+            is_short=self._is_short,
+        )
+
+    def _most(self, lane: str, endpoint: str, body: str) -> int | None:
+        model = self._tariff.models.get(lane)
+        return None if model is None else most(model, endpoint, body)
+
+    def _spent(self, lease: Lease, outcome: Outcome) -> int | None:
+        model = self._tariff.models.get(lease.lane)
+        if model is None or model.price is None or isinstance(outcome, Abandoned):
+            return None
+        if isinstance(outcome, Released):
+            return 0
+        if isinstance(outcome, Failure) and outcome.kind in SNOOZE:
+            return 0  # turned away before anything was computed, whatever the status
+        usage = outcome.usage
+        if usage is not None and usage.total and not (isinstance(outcome, Failure) and outcome.kind in CUT_OFF):
+            return cost_of(usage, model.price)
+        return None if isinstance(outcome, Success) or outcome.maybe_charged else 0
