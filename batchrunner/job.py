@@ -10,6 +10,7 @@ from batchrunner.answer import answer_text
 from batchrunner.db.reader import Reader
 from batchrunner.errors import ConfigError
 from batchrunner.jobfile.results import Layout, form_of, write_results
+from batchrunner.money import BILLION
 from batchrunner.record import Output, Record
 from batchrunner.task import Counts, TaskState, Usage
 
@@ -26,13 +27,18 @@ class Error:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """One task of a job. ``text`` is the answer's text, ``response`` its whole body; both None without an answer."""
+    """One task of a job. ``text`` is the answer's text, ``response`` its whole body; both None without an answer.
+
+    ``cost``: of all its sends, in ``currency``; None where no price is known.
+    """
 
     custom_id: str
     status: TaskState
     text: str | None
     response: Any
     usage: Usage | None
+    cost: float | None
+    currency: str | None
     attempts: int
     error: Error | None
     row: Mapping[str, Any] | None
@@ -91,6 +97,8 @@ def _result(record: Record) -> Result:
         text=None if answer is None else answer_text(answer.body),
         response=None if answer is None else _parsed(answer.body),
         usage=None if attempt is None else attempt.usage,
+        cost=None if record.cost is None else record.cost / BILLION,
+        currency=record.currency,
         attempts=record.attempts,
         error=_error(record) if failed else None,
         row=None if record.row is None else json.loads(record.row),

@@ -9,6 +9,7 @@ from batchrunner.errors import ConfigError
 BILLION = 1_000_000_000
 MOST = 10**9 * BILLION  # far beyond any budget, and its sums still fit SQLite's integers
 SYMBOLS = {"CNY": "¥", "USD": "$", "EUR": "€", "GBP": "£"}
+_ASCII = str.maketrans({symbol: f"{currency} " for currency, symbol in SYMBOLS.items() if not symbol.isascii()})
 _CURRENCIES = {symbol: currency for currency, symbol in SYMBOLS.items()} | {"￥": "CNY", "RMB": "CNY", "元": "CNY"}
 _SIGN = r"[A-Za-z]{3}|[¥￥$€£元]"
 _MONEY = re.compile(
@@ -49,3 +50,8 @@ def money_text(nanos: int, currency: str | None) -> str:
     amount = f"{'-' if nanos < 0 else ''}{Decimal(abs(nanos)) / BILLION:,.{shown}f}"
     symbol = SYMBOLS.get(currency or "")
     return f"{symbol}{amount}" if symbol else f"{amount} {currency or ''}".rstrip()
+
+
+def in_ascii(text: str) -> str:
+    """*text* for a terminal that knows no more: CNY 3.88."""
+    return text.translate(_ASCII).encode("ascii", "replace").decode()

@@ -66,7 +66,8 @@ class Record:
     """A task as result files need it.
 
     ``row`` is the input row as a JSON object, None where the line was the request itself. ``attempt`` is the one that
-    brought the answer, else the last one. ``attempts`` counts them all.
+    brought the answer, else the last one. ``attempts`` counts them all; ``cost`` is what they cost together, in
+    billionths, None where that is not known.
     """
 
     task_id: int
@@ -79,6 +80,8 @@ class Record:
     model: str | None
     request: str
     row: str | None
+    cost: int | None = None
+    currency: str | None = None
     attempt: Attempt | None = None
     answer: Answer | None = None
 

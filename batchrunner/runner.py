@@ -208,7 +208,10 @@ class Runner:
         for model in models:
             if not any(route.serves(model) for route in routes):
                 raise ConfigError(f"no lane takes the model {model!r} of the job's lines; add it to a lane's models")
-        return tariff_of(routes, models, self._options.spend)
+        tariff = tariff_of(routes, models, self._options.spend)
+        if tariff.models and tariff.others:
+            self._warn(f"not counted in the cost, for want of a price in {tariff.currency}: {', '.join(tariff.others)}")
+        return tariff
 
     def _make_maker(self, now: float) -> LaneMaker:
         options = self._options

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from moment import NOW, progress
 from rich.cells import cell_len
 
+from batchrunner.record import Spending
 from batchrunner.report.cells import width
 from batchrunner.report.progress import Progress, estimate, event, lines, plain_line
 
@@ -130,6 +131,15 @@ moments = st.builds(
     waiting=st.floats(0, 1e6),
     eta=st.none() | st.floats(0, 1e9),
     last_problem=st.none() | words,
+    spending=st.builds(
+        Spending,
+        currency=st.sampled_from([None, "CNY", "USD"]) | words,
+        spent=st.none() | st.integers(0, 10**18),
+        unsettled=st.integers(0, 10**18),
+        unknown=counts,
+        limit=st.none() | st.integers(1, 10**18),
+    ),
+    cost_at_end=st.none() | st.integers(0, 10**18),
 )
 
 
@@ -173,6 +183,11 @@ def test_the_event_has_the_promised_fields() -> None:
         "tokens": 0,
         "p50": 1.9,
         "p95": 6.4,
+        "cost": None,
+        "possibly_charged": None,
+        "budget": None,
+        "currency": None,
+        "cost_at_end": None,
         "eta": "2025-11-23T14:50:14Z",
     }
 

@@ -187,6 +187,8 @@ def test_extras_add_one_key() -> None:
         "class": None,
         "attempts": 2,
         "latency_s": 1.5,
+        "cost": None,
+        "currency": None,
         "tokens_in": 11,
         "tokens_out": 7,
         "row": {"text": "x"},

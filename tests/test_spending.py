@@ -45,7 +45,7 @@ from batchrunner.task import (
 
 NOW = 1_790_000_000.0
 MODEL = Model(context=100_000, max_output=1_000, price=Price(input=Decimal(1), output=Decimal(1)))  # 1,000 a token
-PROVIDER = Provider(name="p", title="p", currency="CNY", models={"m": MODEL})
+PROVIDER = Provider(name="p", title="p", currency="CNY", models={"m": MODEL, "k": MODEL})
 USAGE = Usage(prompt_tokens=10, completion_tokens=5)
 ANSWER = Success(status=200, body=b"{}", usage=USAGE)
 PAID = 15_000
@@ -60,8 +60,8 @@ def make_lane(route: Route, model: str, siblings: list[Lane], now: float) -> Lan
     return Lane(route, model, Limiter(route.limits, now=now, start=8), siblings=siblings)
 
 
-def line(number: int, tokens: int | None) -> dict[str, object]:
-    body = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
+def line(number: int, tokens: int | None, model: str = "m") -> dict[str, object]:
+    body = {"model": model, "messages": [{"role": "user", "content": "hi"}]}
     return {"custom_id": f"t{number}", "body": body if tokens is None else {**body, "max_tokens": tokens}}
 
 
@@ -73,11 +73,12 @@ def worst(tokens: int) -> int:
 
 
 class Bench:
-    """A job of one task for each of *tokens* (their max_tokens); ``begin`` is a new run of it, as after a crash."""
+    """A job of one task for each of *tokens* (their max_tokens), of *models* by turns; ``begin`` is a new run of it."""
 
-    def __init__(self, folder: Path, tokens: Sequence[int | None], budget: int | None) -> None:
+    def __init__(self, folder: Path, tokens: Sequence[int | None], budget: int | None, models: str) -> None:
         job = folder / "job.jsonl"
-        job.write_text("".join(json.dumps(line(n, cap)) + "\n" for n, cap in enumerate(tokens)), encoding="utf-8")
+        lines = [line(number, cap, models[number % len(models)]) for number, cap in enumerate(tokens)]
+        job.write_text("".join(json.dumps(each) + "\n" for each in lines), encoding="utf-8")
         self.store = Store(folder / "job.db")
         self.job_id = load(self.store, str(job), ReadOptions(), now=NOW).job_id
         self.now = NOW
@@ -86,7 +87,7 @@ class Bench:
 
     def begin(self) -> Coordinator:
         routes = [route()]
-        tariff = tariff_of(routes, ["m"], self.settings)
+        tariff = tariff_of(routes, ["m", "k"], self.settings)
         self.store.recover(self.job_id, at=self.now, hold=False)
         run = self.store.begin_run(
             self.job_id,
@@ -130,9 +131,9 @@ class Bench:
 
 
 @contextmanager
-def bench(tokens: Sequence[int | None], budget: int | None = None) -> Iterator[Bench]:
+def bench(tokens: Sequence[int | None], budget: int | None = None, models: str = "m") -> Iterator[Bench]:
     with TemporaryDirectory() as folder:
-        made = Bench(Path(folder), tokens, budget)
+        made = Bench(Path(folder), tokens, budget, models)
         try:
             yield made
         finally:
@@ -205,8 +206,10 @@ def test_the_run_ends_when_the_next_does_not_fit_and_nothing_is_in_flight() -> N
         assert b.store.counts(b.job_id)[TaskState.PENDING] == 2
 
 
-def test_a_smaller_request_is_not_let_past_a_larger_one() -> None:
-    with bench([100, 900, 1, 1], budget=worst(900)) as b:
+@pytest.mark.parametrize("models", ["m", "mk", "mmk"])
+def test_a_smaller_request_is_not_let_past_a_larger_one(models: str) -> None:
+    """Not even where it is of another model, with limits of its own."""
+    with bench([100, 900, 1, 1], budget=worst(900), models=models) as b:
         grant = b.exchange()
         assert [lease.custom_id for lease in grant.leases] == ["t0"]
         grant = b.exchange(b.over(grant.leases[0]))

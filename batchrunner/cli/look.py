@@ -4,6 +4,7 @@ import json
 import shutil
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ from batchrunner.errors import ConfigError
 
 if TYPE_CHECKING:
     from batchrunner.db.reader import Reader
-    from batchrunner.record import Job
+    from batchrunner.record import Job, Spending
 
 
 @click.command()
@@ -40,6 +41,7 @@ def status(job: str | None, db: str | None, *, as_json: bool) -> int:
                 alive=alive and bool(runs) and runs[-1].ended_at is None,
                 errors=reader.errors_by_class(seen.id),
                 lanes=reader.lanes(seen.id),
+                spending=_spending(reader, seen),
             )
             if as_json:
                 click.echo(json.dumps(status_json(standing, now), ensure_ascii=False))
@@ -133,6 +135,20 @@ def newest_job(reader: "Reader") -> "Job":
     if not jobs:
         raise ConfigError(f"{reader.path}: no job was loaded into it yet; batchrunner run JOB --db {reader.path}")
     return jobs[-1]
+
+
+def _spending(reader: "Reader", job: "Job") -> tuple["Spending", ...]:
+    """What the job cost; with the budget, as the last run was told it."""
+    from batchrunner.money import parse_money
+
+    *earlier, newest = reader.spending(job.id) or (None,)
+    if newest is None:
+        return ()
+    told = json.loads(job.settings).get("budget")
+    budget = None if told is None else parse_money(told)
+    if budget is not None and budget.currency in (None, newest.currency):
+        newest = replace(newest, limit=budget.nanos)
+    return (*earlier, newest)
 
 
 def _failed() -> Any:

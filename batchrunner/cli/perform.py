@@ -2,7 +2,7 @@
 
 import gc
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, BinaryIO
 
 import rich_click as click
@@ -12,9 +12,10 @@ from batchrunner.db.reader import Reader
 from batchrunner.exits import ExitCode
 from batchrunner.loader import Decide
 from batchrunner.logbook import Standing
-from batchrunner.record import Output, Run
+from batchrunner.money import money_text
+from batchrunner.record import Output, Run, Spending, Totals
 from batchrunner.report.hints import hint
-from batchrunner.report.progress import Progress, estimate
+from batchrunner.report.progress import ENOUGH_ANSWERS, Progress, estimate
 from batchrunner.report.summary import Summary, summary_event, summary_text
 from batchrunner.report.terminal import Display
 from batchrunner.retry import Limit
@@ -58,7 +59,7 @@ def perform(
         ) as runner:
             loaded = runner.prepare()
             check_columns(wanted, loaded.job_id, options.database)
-            say(f"{talk.header} · state {options.database}")
+            say(f"{talk.header} · state {options.database}{_budget(runner)}")
             for warning in dict.fromkeys(text for route in options.routes for text in route.endpoint.warnings):
                 say(f"mind: {warning}")
             if talk.changes:
@@ -87,6 +88,7 @@ class _Teller:
     def __init__(self, talk: Talk, options: RunOptions) -> None:
         self._talk, self._options = talk, options
         self._done_before: int | None = None
+        self._spent_before: int | None = None
         self.run = 0
 
     def __call__(self, standing: Standing) -> None:
@@ -119,7 +121,9 @@ class _Teller:
             tokens=standing.usage.total,
             p50=standing.p50,
             p95=standing.p95,
-            limiting=limits.limiting,
+            limiting="budget" if standing.spending.is_short else limits.limiting,
+            spending=standing.spending,
+            cost_at_end=self._cost_at_end(standing),
             waiting=limits.waiting,
             eta=estimate(
                 left=counts.left,
@@ -132,6 +136,18 @@ class _Teller:
             ),
             last_problem=None if problem is None else f"{problem[1].kind} ({problem[1].message}), {problem[0]}",
         )
+
+    def _cost_at_end(self, standing: Standing) -> int | None:
+        """Of the whole job, if the rest costs what this run's answers did."""
+        spent = standing.spending.spent
+        if spent is None:
+            return None
+        if self._spent_before is None:
+            self._spent_before = spent
+        if standing.answered < ENOUGH_ANSWERS:
+            return None
+        each = (spent - self._spent_before) / standing.answered
+        return spent + standing.spending.unsettled + round(each * standing.counts.left)
 
 
 def _silent(_: str) -> None:
@@ -180,6 +196,17 @@ def _lasted(reader: Reader, run: Run) -> float:
     return 0.0 if sample is None else sample.at - run.started_at
 
 
+def _budget(runner: Runner) -> str:
+    spending = runner.standing().spending
+    return "" if spending.limit is None else f" · budget {money_text(spending.limit, spending.currency)}"
+
+
+def _with_budget(totals: Totals, now: Spending) -> Totals:
+    """The sums, with the budget beside what was spent in its currency."""
+    spending = tuple(replace(one, limit=now.limit) if one.currency == now.currency else one for one in totals.spending)
+    return replace(totals, spending=spending)
+
+
 def _reason(options: RunOptions, ended: Ended) -> str:
     """Why it stopped; of several lanes, why each did."""
     if ended.stop is None:
@@ -206,7 +233,7 @@ def _why(failure: Failure, key_source: str) -> str:
 def _summary(options: RunOptions, talk: Talk, ended: Ended, outputs: Sequence[Output]) -> Summary:
     with Reader(options.database) as reader:
         runs = reader.runs(ended.job_id)
-        totals = reader.totals(ended.job_id)
+        totals = _with_budget(reader.totals(ended.job_id), ended.standing.spending)
         errors = reader.errors_by_class(ended.job_id)
         simulated = reader.is_simulated(ended.job_id)
         lanes = reader.lanes(ended.job_id)

@@ -68,7 +68,8 @@ _ATTEMPT = """
 _RECORD = f"""
     SELECT task.id, task.position, task.custom_id, task.state, task.error_class, task.attempts,
            request.endpoint, request.model, request.body, request.row,
-           result.status, result.body, result.finish_reason, result.simulated, result.received_at, {_ATTEMPT}
+           result.status, result.body, result.finish_reason, result.simulated, result.received_at,
+           (SELECT sum(spent) FROM attempt AS each WHERE each.task_id = task.id), {_ATTEMPT}
     FROM task JOIN request ON request.task_id = task.id LEFT JOIN result ON result.task_id = task.id
          LEFT JOIN attempt ON attempt.id = coalesce(result.attempt_id, (
              SELECT id FROM attempt AS last WHERE last.task_id = task.id AND last.number = task.attempts))
@@ -273,7 +274,9 @@ def _record(row: _Row) -> Record:
         request=row[8],
         row=row[9],
         answer=None if row[10] is None else _answer(row[10:15]),
-        attempt=None if row[15] is None else _attempt(row[15:]),
+        cost=row[15],
+        currency=None if row[15] is None else row[-2],
+        attempt=None if row[16] is None else _attempt(row[16:]),
     )
 
 

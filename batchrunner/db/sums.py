@@ -36,7 +36,7 @@ _SPENDING = """
     SELECT run.currency, sum(spent), coalesce(sum(reserved) FILTER (WHERE spent IS NULL), 0),
            count(*) FILTER (WHERE spent IS NULL AND reserved IS NULL AND (outcome = 'success' OR possibly_charged))
     FROM attempt JOIN run ON run.id = attempt.run_id
-    WHERE run.job_id = ? AND outcome IS NOT NULL GROUP BY run.currency ORDER BY min(run.id)
+    WHERE run.job_id = ? AND outcome IS NOT NULL GROUP BY run.currency ORDER BY max(run.id)
 """
 
 
@@ -82,7 +82,7 @@ def lane_totals(connection: Connection, job_id: int) -> tuple[LaneTotals, ...]:
 
 
 def spending(connection: Connection, job_id: int) -> tuple[Spending, ...]:
-    """What the job's sends cost, for each currency that its runs were billed in; what is in flight is left out."""
+    """What the job's sends cost, for each currency its runs were billed in, the newest last; not what is in flight."""
     rows = connection.exec_driver_sql(_SPENDING, (job_id,)).all()
     return tuple(Spending(currency=row[0], spent=row[1], unsettled=row[2], unknown=row[3]) for row in rows)
 

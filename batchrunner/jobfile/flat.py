@@ -14,6 +14,7 @@ import msgspec
 from batchrunner.answer import answer_text
 from batchrunner.errors import ConfigError
 from batchrunner.jobfile.strictjson import join, members, quote, text_of
+from batchrunner.money import BILLION
 from batchrunner.record import Record
 
 STATUS = "br_status"  # also what tells our own files from others
@@ -28,6 +29,8 @@ OURS = (
     "br_tokens_out",
     "br_tokens_cached",
     "br_tokens_reasoning",
+    "br_cost",
+    "br_currency",
     "br_latency_s",
     "br_model",
     "br_request_id",
@@ -134,6 +137,8 @@ def _ours(record: Record) -> tuple[_Cell, ...]:
         usage.completion_tokens if usage else None,
         usage.cached_tokens if usage else None,
         usage.reasoning_tokens if usage else None,
+        None if record.cost is None else record.cost / BILLION,
+        record.currency,
         None if latency is None else round(latency, 3),
         record.model,
         attempt.request_id if attempt else None,

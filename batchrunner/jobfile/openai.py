@@ -12,6 +12,7 @@ from hashlib import blake2b
 import msgspec
 
 from batchrunner.jobfile.strictjson import join, quote
+from batchrunner.money import BILLION
 from batchrunner.record import Attempt, Record
 from batchrunner.task import TaskState
 
@@ -119,6 +120,8 @@ def _extras(record: Record) -> str:
             "class": quote(record.error_class),
             "attempts": str(record.attempts),
             "latency_s": quote(None if latency is None else round(latency, 3)),
+            "cost": quote(None if record.cost is None else record.cost / BILLION),
+            "currency": quote(record.currency),
             "tokens_in": quote(usage.prompt_tokens if usage else None),
             "tokens_out": quote(usage.completion_tokens if usage else None),
             "row": record.row or "null",

@@ -8,8 +8,11 @@ from dataclasses import dataclass
 from datetime import tzinfo
 from typing import Any
 
+from batchrunner.money import in_ascii, money_text
+from batchrunner.record import Spending
 from batchrunner.report.cells import cut, width
 from batchrunner.report.clean import clean
+from batchrunner.report.cost import cost_text, in_units
 from batchrunner.report.numbers import clock, duration, instant, latency, percent, short
 
 ENOUGH_ANSWERS = 20  # before that, a rate is a guess
@@ -18,7 +21,8 @@ LABEL = 7  # cells of the word before a bar
 WIDEST_BAR = 34
 MOMENT = 1.0  # seconds; a shorter wait is not worth a word
 
-_GAUGES = ("rpm", "tpm", "slots")
+NO_SPENDING = Spending()
+_GAUGES = ("rpm", "tpm", "slots", "budget")
 _NOTHING = ("", "none", "start")
 _REASONS = {
     "server": "the server is the limit",
@@ -28,7 +32,7 @@ _REASONS = {
     "draining": "finishing what is in flight",
     "pause": "paused",
 }
-_ASCII = str.maketrans({"█": "#", "▓": "x", "░": ".", "·": ".", "◀": "<", "…": "..."})
+_ASCII = str.maketrans({"█": "#", "▓": "x", "░": ".", "·": ".", "◀": "<", "…": "...", "≈": "~"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +41,8 @@ class Progress:
 
     ``label``: model and host. ``done_before``: tasks that earlier runs finished. Limits are per minute, None = none
     seen. ``refused`` counts the 429s of this run, ``tokens`` those it used. ``waiting``: seconds until something is
-    sent again. ``eta``: seconds, None while unknown. ``limiting``: rpm, tpm or slots, or a reason in words.
+    sent again. ``eta``: seconds, None while unknown. ``limiting``: rpm, tpm, slots or budget, or a reason in words.
+    ``cost_at_end``: what the whole job will have cost, None while unknown.
     """
 
     job: str
@@ -63,6 +68,8 @@ class Progress:
     waiting: float = 0.0
     eta: float | None = None
     last_problem: str | None = None
+    spending: Spending = NO_SPENDING
+    cost_at_end: int | None = None
 
     @property
     def done(self) -> int:
@@ -113,6 +120,7 @@ def plain_line(progress: Progress, now: float, *, zone: tzinfo | None = None) ->
         f"limit={'none' if p.limiting in _NOTHING else clean(p.limiting).replace(' ', '_')}",
         f"wait={duration(p.waiting)}" if p.waiting >= MOMENT else "",
         f"429s={p.refused}",
+        _cost_word(p.spending),
         "" if p.eta is None else f"eta={clock(now + p.eta, zone)}",
         f"last: {clean(p.last_problem)}" if p.last_problem and p.waiting >= MOMENT else "",
     ]
@@ -130,7 +138,7 @@ def lines(
         if progress.last_problem:
             block.append(f"last: {clean(progress.last_problem)}")
     if ascii_only:
-        block = [line.translate(_ASCII).encode("ascii", "replace").decode() for line in block]
+        block = [in_ascii(line.translate(_ASCII)) for line in block]
     return [cut(line, cells, mark="..." if ascii_only else "…") for line in block]
 
 
@@ -157,6 +165,11 @@ def event(progress: Progress, now: float) -> dict[str, Any]:
         "tokens": p.tokens,
         "p50": p.p50,
         "p95": p.p95,
+        "cost": in_units(p.spending.spent),
+        "possibly_charged": None if p.spending.spent is None else in_units(p.spending.unsettled),
+        "budget": in_units(p.spending.limit),
+        "currency": p.spending.currency,
+        "cost_at_end": in_units(p.cost_at_end),
         "eta": None if p.eta is None else instant(now + p.eta),
     }
 
@@ -181,6 +194,8 @@ def _bars(p: Progress, now: float, cells: int, zone: tzinfo | None) -> list[str]
     if _tokens_are_known(p):
         gauges.append(("TPM", p.tokens_1m, 0, p.tpm_limit, _limit_tail(p, "tpm", p.tokens_1m, p.tpm_limit)))
     gauges.append(("slots", p.in_flight, 0, p.slots, f"{p.in_flight}/{p.slots} in flight{_mark(p, 'slots')}"))
+    if p.spending.spent is not None:
+        gauges.append(("cost", p.spending.spent, p.spending.unsettled, p.spending.limit, _cost_tail(p)))
     tails = max(width(tail) for *_, tail in gauges)
     room = max(0, min(WIDEST_BAR, cells - LABEL - 1 - tails))
     return [f"{name:{LABEL}}{_bar(full, bad, whole, room)} {tail}" for name, full, bad, whole, tail in gauges]
@@ -196,6 +211,18 @@ def _tasks_tail(p: Progress, now: float, zone: tzinfo | None) -> str:
 def _limit_tail(p: Progress, name: str, used: float, limit: float | None) -> str:
     tail = f"{short(used)}  no limit seen" if limit is None else _of(used, limit)
     return tail + _mark(p, name)
+
+
+def _cost_tail(p: Progress) -> str:
+    at_end = "" if p.cost_at_end is None else f" · at end ≈ {money_text(p.cost_at_end, p.spending.currency)}"
+    return cost_text((p.spending,)) + at_end + _mark(p, "budget")
+
+
+def _cost_word(spending: Spending) -> str:
+    if spending.spent is None:
+        return ""
+    of = "" if spending.limit is None else f"/{money_text(spending.limit, None)}"
+    return f"cost={money_text(spending.spent, None)}{of}{clean(spending.currency or '')}"
 
 
 def _mark(p: Progress, name: str) -> str:

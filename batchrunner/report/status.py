@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from datetime import tzinfo
 from typing import Any
 
-from batchrunner.record import ErrorGroup, Job, LaneTotals, Run
+from batchrunner.money import in_ascii
+from batchrunner.record import ErrorGroup, Job, LaneTotals, Run, Spending
 from batchrunner.report.clean import clean
+from batchrunner.report.cost import cost_json, cost_text
 from batchrunner.report.lanes import lane_table, lanes_json
 from batchrunner.report.numbers import clock, duration, instant, percent
 from batchrunner.report.progress import Progress, event, lines
@@ -27,6 +29,7 @@ class Status:
     progress: Progress | None = None
     errors: tuple[ErrorGroup, ...] = ()
     lanes: tuple[LaneTotals, ...] = ()
+    spending: tuple[Spending, ...] = ()
 
 
 def status_text(status: Status, now: float, cells: int, *, ascii_only: bool = False, zone: tzinfo | None = None) -> str:
@@ -36,10 +39,12 @@ def status_text(status: Status, now: float, cells: int, *, ascii_only: bool = Fa
         text += ["", *lines(status.progress, now, cells, ascii_only=ascii_only, zone=zone)]
     else:
         text += ["", *_counts(status.counts)]
+    if cost := cost_text(status.spending):
+        text += ["", f"  cost {cost}"]
     for table in (list(lane_table(status.lanes)), list(error_table(status.errors))):
         text += ["", *table] if table else []
     joined = "\n".join(text)
-    return joined.encode("ascii", "replace").decode() if ascii_only else joined
+    return in_ascii(joined) if ascii_only else joined
 
 
 def status_json(status: Status, now: float) -> dict[str, Any]:
@@ -63,6 +68,7 @@ def status_json(status: Status, now: float) -> dict[str, Any]:
             "host": run.host,
         },
         "progress": event(status.progress, now) if status.alive and status.progress is not None else None,
+        "cost": cost_json(status.spending),
         "lanes": lanes_json(status.lanes),
         "classes": {group.error_class: group.count for group in status.errors},
     }

@@ -6,6 +6,7 @@ from contextlib import suppress
 from datetime import UTC, datetime, tzinfo
 
 from batchrunner.answer import answer_text
+from batchrunner.money import in_ascii, money_text
 from batchrunner.record import Attempt, Record, Story
 from batchrunner.report.clean import clean, clean_lines
 from batchrunner.report.hints import hint
@@ -31,7 +32,7 @@ def show_text(story: Story, *, ascii_only: bool = False, zone: tzinfo | None = N
     if record.answer is not None:
         text += ["", "answer", *_indented(answer_text(record.answer.body)), "", "response", *_body(record.answer.body)]
     joined = "\n".join(text)
-    return joined.encode("ascii", "replace").decode() if ascii_only else joined
+    return in_ascii(joined) if ascii_only else joined
 
 
 def _standing(record: Record) -> Iterator[str]:
@@ -57,6 +58,7 @@ def _attempt(attempt: Attempt, zone: tzinfo | None) -> Iterator[str]:
         clean(attempt.error_class or ""),
         f"code {clean(attempt.code)}" if attempt.code else "",
         _tokens(attempt),
+        _cost(attempt),
         "possibly charged" if attempt.possibly_charged else "",
         f"request id {clean(attempt.request_id)}" if attempt.request_id else "",
     ]
@@ -70,6 +72,14 @@ def _attempt(attempt: Attempt, zone: tzinfo | None) -> Iterator[str]:
 def _tokens(attempt: Attempt) -> str:
     usage = attempt.usage
     return "" if usage is None else f"{usage.prompt_tokens:,} tokens in, {usage.completion_tokens:,} out"
+
+
+def _cost(attempt: Attempt) -> str:
+    if attempt.spent is not None:
+        return f"cost {money_text(attempt.spent, attempt.currency)}"
+    if attempt.reserved is None:
+        return ""
+    return f"cost at most {money_text(attempt.reserved, attempt.currency)}"
 
 
 def _body(body: str | bytes) -> list[str]:

@@ -7,9 +7,11 @@ from itertools import zip_longest
 from typing import Any
 
 from batchrunner.exits import ExitCode
+from batchrunner.money import in_ascii
 from batchrunner.record import ErrorGroup, LaneTotals, Output, Totals
 from batchrunner.report.cells import cut, pad, width
 from batchrunner.report.clean import clean
+from batchrunner.report.cost import cost_json, cost_text
 from batchrunner.report.hints import hint
 from batchrunner.report.lanes import lane_table, lanes_json
 from batchrunner.report.numbers import duration, latency, percent, short
@@ -57,7 +59,7 @@ def summary_text(summary: Summary, *, ascii_only: bool = False) -> str:
         list(_commands(summary)),
     ]
     text = "\n\n".join("\n".join(lines) for lines in paragraphs if lines)
-    return text.replace("·", ",").encode("ascii", "replace").decode() if ascii_only else text
+    return in_ascii(text.replace("·", ",")) if ascii_only else text
 
 
 def summary_event(summary: Summary) -> dict[str, Any]:
@@ -81,6 +83,7 @@ def summary_event(summary: Summary) -> dict[str, Any]:
             "cached": usage.cached_tokens,
             "reasoning": usage.reasoning_tokens,
         },
+        "cost": cost_json(summary.totals.spending),
         "lanes": lanes_json(summary.lanes),
         "classes": {group.error_class: group.count for group in summary.errors},
         "outputs": [{"path": output.path, "rows": output.rows} for output in summary.outputs],
@@ -164,6 +167,8 @@ def _traffic(s: Summary) -> Iterator[str]:
         tokens.append(f"{short(usage.reasoning_tokens)} of them reasoning")
     tokens.append(f"{short(usage.cached_tokens)} cached")
     yield f"tokens   {' · '.join(tokens)}"
+    if cost := cost_text(totals.spending):
+        yield f"cost     {cost}"
     speed = [] if s.rate is None else [f"{short(s.rate)} a minute"]
     if speed and s.bound_by not in ("", "none", "start"):
         speed[0] += f", bound by {clean(s.bound_by)}"

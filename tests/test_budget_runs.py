@@ -1,0 +1,125 @@
+"""Whole runs with a budget, against a real server: where they end, how they go on, and what the server's book says."""
+
+import json
+import sqlite3
+from pathlib import Path
+from random import Random
+
+import pytest
+from killed import run_and_kill
+from terminal import Terminal
+
+import batchrunner as br
+from batchrunner.logbook import Standing
+from batchrunner.money import BILLION
+
+PRICES = {"m": {"input": 1, "output": 1, "currency": "CNY"}}  # a thousand billionths a token
+PRICE_FILE = '[prices."m"]\ninput = 1\noutput = 1\ncurrency = "CNY"\n'
+A_TOKEN = 1_000
+
+
+def job_file(folder: Path, tasks: int, text: str = "question") -> Path:
+    path = folder / "job.jsonl"
+    lines = [
+        {"body": {"model": "m", "max_tokens": 100, "messages": [{"role": "user", "content": f"{text} {n}"}]}}
+        for n in range(tasks)
+    ]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    return path
+
+
+def booked(folder: Path) -> tuple[int, int]:
+    """What the database says was spent, and was perhaps charged."""
+    query = "SELECT coalesce(sum(spent), 0), coalesce(sum(reserved) FILTER (WHERE spent IS NULL), 0) FROM attempt"
+    with sqlite3.connect(folder / "job.db") as connection:
+        spent, unsettled = connection.execute(query).fetchone()
+    return int(spent), int(unsettled)
+
+
+def test_a_run_ends_at_its_budget_and_a_larger_one_goes_on(tmp_path: Path) -> None:
+    """The server's own count is what we booked, to the token, and within the budget."""
+    job = job_file(tmp_path, 200)
+    with br.Simulator(latency=0.01, charging="actual") as server:
+        with pytest.raises(br.Stopped, match=r"budget of ¥0\.0050 leaves too little") as caught:
+            br.run(job, base_url=server.base_url, prices=PRICES, budget="0.005 CNY")
+        assert caught.value.exit_code is br.ExitCode.STOPPED_LIMIT
+        assert 0 < caught.value.job.counts[br.TaskState.SUCCEEDED] < 200
+        assert caught.value.job.counts[br.TaskState.FAILED] == 0
+        assert booked(tmp_path) == (server.score().tokens * A_TOKEN, 0)
+        assert 4_500_000 < booked(tmp_path)[0] <= 5_000_000
+        done = br.run(job, base_url=server.base_url, prices=PRICES, budget=1)
+        assert done.counts[br.TaskState.SUCCEEDED] == 200
+        assert server.score().sends == 200
+    assert sum(result.cost or 0.0 for result in done.results()) == pytest.approx(booked(tmp_path)[0] / BILLION)
+    assert {result.currency for result in done.results()} == {"CNY"}
+
+
+def test_a_budget_that_is_nearly_gone_lets_fewer_go_at_once(tmp_path: Path) -> None:
+    """Each may cost far more than it does, so near the end they go one after another, and the screen says why."""
+    short: list[bool] = []
+
+    def look(standing: Standing) -> None:
+        short.append(standing.spending.is_short)
+
+    job = job_file(tmp_path, 60)
+    with br.Simulator(latency=0.1, charging="actual") as server, pytest.raises(br.Stopped):
+        br.run(job, base_url=server.base_url, prices=PRICES, budget="0.0015", concurrency=32, on_progress=look)
+    assert any(short)
+    assert sum(booked(tmp_path)) <= 1_500_000
+
+
+def test_replies_that_never_come_stay_counted(tmp_path: Path) -> None:
+    """The server computes and drops the connection: nobody knows what it cost, so the worst case is gone."""
+    job = job_file(tmp_path, 3, text="[[fault:reset_mid]]")
+    with br.Simulator(latency=0.0) as server:
+        with pytest.raises(br.Stopped, match=r"¥0\.00 spent, .* possibly charged") as caught:
+            br.run(job, base_url=server.base_url, prices=PRICES, budget="0.0004", attempts=9)
+        assert caught.value.exit_code is br.ExitCode.STOPPED_LIMIT
+    spent, unsettled = booked(tmp_path)
+    assert spent == 0
+    assert 0 < unsettled <= 400_000
+
+
+def test_killed_again_and_again_the_budget_holds(tmp_path: Path) -> None:
+    """What the server delivered is never more than what is booked, and that never more than the budget."""
+    job = job_file(tmp_path, 3_000)
+    (tmp_path / "batchrunner.toml").write_text(PRICE_FILE, encoding="utf-8")
+    with br.Simulator(latency=0.02, charging="actual") as server:
+        told = run_and_kill(
+            job, server.base_url, "--budget", "0.05 CNY", "-c", "16", kills=4, longest=0.4, least=0.1, rng=Random(5)
+        )
+        delivered = server.score().tokens * A_TOKEN
+    assert told.kills
+    assert told.exit_code == br.ExitCode.STOPPED_LIMIT
+    assert delivered <= sum(booked(tmp_path)) <= 50_000_000
+
+
+def test_the_command_line_tells_the_budget_the_alert_and_the_end(tmp_path: Path) -> None:
+    with br.Simulator() as server:
+        terminal = Terminal(tmp_path, server)
+        job_file(tmp_path, 60)
+        terminal.write("batchrunner.toml", PRICE_FILE)
+        done = terminal.run("job.jsonl", "--budget", "¥0.0015", "--alert", "0.5")
+        assert done.returncode == br.ExitCode.STOPPED_LIMIT
+        assert "budget ¥0.0015" in done.stderr
+        assert done.stderr.count("of the budget is gone: ¥") == 1
+        assert "cost     ¥0.00" in done.stderr
+        assert "stay pending; nothing is lost" in done.stderr
+        sends = server.score().sends
+        for option, sentence in (
+            ("5 USD", "bills in CNY"),
+            ("much", "no amount of money"),
+        ):
+            refused = terminal.run("job.jsonl", "--budget", option)
+            assert (refused.returncode, sentence in refused.stderr) == (1, True), refused.stderr
+        assert server.score().sends == sends
+
+
+def test_an_unpriced_model_needs_a_word_where_there_is_a_budget(tmp_path: Path) -> None:
+    job = job_file(tmp_path, 5)
+    with br.Simulator() as server:
+        with pytest.raises(br.ConfigError, match="--unpriced-ok"):
+            br.run(job, base_url=server.base_url, budget=5)
+        assert server.score().sends == 0
+        done = br.run(job, base_url=server.base_url, budget=5, unpriced_ok=True)
+    assert {result.cost for result in done.succeeded()} == {None}
