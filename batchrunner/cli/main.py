@@ -10,7 +10,7 @@ import rich_click as click
 from click.exceptions import Abort
 
 from batchrunner import __version__
-from batchrunner.cli import crash, demo, doctor, limits, load, look, providers, results, retry, run, simulator
+from batchrunner.cli import crash, demo, doctor, limits, load, look, plan, providers, results, retry, run, simulator
 from batchrunner.cli.settings import Said, default_map, environment, read_dotenv, read_files
 from batchrunner.errors import BatchRunnerError
 from batchrunner.exits import ExitCode
@@ -19,6 +19,8 @@ from batchrunner.report.clean import clean, clean_lines
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 WORK = (
     run.run,
+    plan.plan,
+    plan.check,
     look.status,
     results.results,
     look.errors,

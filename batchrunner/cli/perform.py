@@ -7,6 +7,7 @@ from typing import Any, BinaryIO
 
 import rich_click as click
 
+from batchrunner.check import Finding
 from batchrunner.cli.outputs import Wanted, check_columns, export
 from batchrunner.db.reader import Reader
 from batchrunner.exits import ExitCode
@@ -15,6 +16,7 @@ from batchrunner.logbook import Standing
 from batchrunner.money import money_text
 from batchrunner.record import Output, Run, Spending, Totals
 from batchrunner.report.hints import hint
+from batchrunner.report.plan import problems
 from batchrunner.report.progress import ENOUGH_ANSWERS, Progress, estimate
 from batchrunner.report.summary import Summary, summary_event, summary_text
 from batchrunner.report.terminal import Display
@@ -37,6 +39,7 @@ class Talk:
     header: str = ""
     resume: str = ""
     changes: str = ""
+    findings: Sequence[Finding] = ()
     exit_zero: bool = False
 
 
@@ -62,6 +65,8 @@ def perform(
             say(f"{talk.header} · state {options.database}{_budget(runner)}")
             for warning in dict.fromkeys(text for route in options.routes for text in route.endpoint.warnings):
                 say(f"mind: {warning}")
+            for problem in problems(talk.findings):
+                say(problem)
             if talk.changes:
                 say(f"told otherwise than before: {talk.changes}")
             say(loaded.sentence)

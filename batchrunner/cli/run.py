@@ -15,6 +15,7 @@ from batchrunner.cli.options import (
     db_option,
     input_options,
     job_argument,
+    option,
     output_options,
     provider_options,
     speed_options,
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 @stop_options
 @output_options
 @talk_options
+@option("--dry-run", is_flag=True, help="Send nothing, and say what would be done: batchrunner plan.")
 @click.pass_context
 def run(context: click.RichContext, /, job: str | None, db: str | None, **given: Any) -> int:
     """Load what is new in JOB, send what is pending, write the results.
@@ -58,6 +60,7 @@ def run(context: click.RichContext, /, job: str | None, db: str | None, **given:
     from batchrunner.cli.outputs import check, wanted_of
     from batchrunner.cli.perform import Talk, perform
     from batchrunner.cli.place import check_job, database_of
+    from batchrunner.cli.plan import first_look, make_plan, show_plan
     from batchrunner.cli.settings import environment
 
     database = database_of(job, db)
@@ -73,6 +76,9 @@ def run(context: click.RichContext, /, job: str | None, db: str | None, **given:
     check(wanted, database, inputs)
     if talks["as_json"] and STDIN in wanted.paths:
         raise ConfigError("--json and -o - both need standard output; name a file for the results")
+    if given["dry_run"]:
+        show_plan(make_plan(options), options)
+        return 0
     talk = Talk(
         display=open_display(talks),
         as_json=talks["as_json"],
@@ -81,6 +87,7 @@ def run(context: click.RichContext, /, job: str | None, db: str | None, **given:
         label=label(options.routes, given["model"]),
         header=header(options.routes, context.obj.dotenv),
         resume=f"batchrunner run {shlex.quote(job)}" + ("" if db is None else f" --db {shlex.quote(db)}"),
+        findings=first_look(options),
         changes=told.changes,
         exit_zero=given["exit_zero"],
     )

@@ -65,7 +65,7 @@ class TokenEstimate:
             self.factor = min(max(slope, 0.02), 2.0)
         else:
             self.factor = self._y / self._x
-        self.constant = max(0.0, (self._y - self.factor * self._x) / self._n)
+        self.constant = (self._y - self.factor * self._x) / self._n  # below 0: the JSON around the prompt is no tokens
 
 
 def max_tokens(body: str) -> int | None:

@@ -1,0 +1,43 @@
+"""What a plan asks of a job's database: which lines are known and how they stand, and what answers took so far."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from batchrunner.db.reader import Reader
+from batchrunner.task import TaskState
+
+_STATES = """
+    SELECT custom_id, fingerprint, state FROM task
+    WHERE job_id = ? AND retired = 0 AND custom_id IN (SELECT value FROM json_each(?))
+"""
+_USAGES = """
+    SELECT coalesce(attempt.model, request.model), length(CAST(request.body AS BLOB)), attempt.prompt_tokens,
+           attempt.completion_tokens
+    FROM attempt JOIN request ON request.task_id = attempt.task_id JOIN task ON task.id = attempt.task_id
+    WHERE task.job_id = ? AND attempt.outcome = 'success' AND attempt.prompt_tokens IS NOT NULL
+    ORDER BY attempt.id DESC LIMIT ?
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Took:
+    """Tokens of one answer; ``size`` is its request's bytes."""
+
+    model: str | None
+    size: int
+    prompt_tokens: int
+    completion_tokens: int
+
+
+class History(Reader):
+    """A reader that also knows what a plan needs."""
+
+    def states(self, job_id: int, custom_ids: Sequence[str]) -> Mapping[str, tuple[bytes, TaskState]]:
+        """Fingerprint and state of those of *custom_ids* that are tasks of the job."""
+        rows = self._all(_STATES, job_id, json.dumps(custom_ids))
+        return {row[0]: (row[1], TaskState(row[2])) for row in rows}
+
+    def took(self, job_id: int, limit: int) -> list[Took]:
+        """The newest answers, the oldest of them first."""
+        return [Took(*row) for row in self._all(_USAGES, job_id, limit)][::-1]

@@ -1,0 +1,46 @@
+"""What a run would come to, as values: the plan, and the speed it reckons with."""
+
+from dataclasses import dataclass
+
+from batchrunner.check import Finding
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Speed:
+    """What a run may send: a minute, and at once; None = not known. ``latency``: seconds to an answer."""
+
+    rpm: float | None = None
+    tpm: float | None = None
+    in_flight: int | None = None
+    latency: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """Money is in billionths of ``currency``, None where a price or a bound is not known; times are seconds.
+
+    ``requests`` are to be sent: ``new`` lines, ``edited`` ones, and those that are pending. ``learned``: the lengths of
+    answers are from so many answers, 0 = assumed.
+    """
+
+    new: int
+    edited: int
+    pending: int
+    done: int
+    failed: int
+    rejected: int
+    prompt_tokens: int
+    output_tokens: int
+    output_most: int | None
+    learned: int
+    cost: int | None
+    cost_most: int | None
+    currency: str | None
+    unpriced: tuple[str, ...]
+    seconds: float | None
+    bound_by: str
+    findings: tuple[Finding, ...]
+
+    @property
+    def requests(self) -> int:
+        return self.new + self.edited + self.pending

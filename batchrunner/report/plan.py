@@ -1,0 +1,118 @@
+"""A plan as text and as JSON."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from batchrunner.check import Finding
+from batchrunner.money import money_text
+from batchrunner.plan import Plan
+from batchrunner.report.clean import clean
+from batchrunner.report.numbers import duration, short
+
+BILLION = 1e9
+
+
+def plan_text(plan: Plan, *, job: str, notes: Sequence[str] = ()) -> str:
+    """A block of lines; *notes*: what else is worth knowing."""
+    rows = [("tasks", _tasks(plan)), ("tokens", _tokens(plan)), ("cost", _cost(plan)), ("time", _time(plan))]
+    lines = [f"plan for {job}: {plan.requests:,} requests would be sent, none was", ""]
+    lines += [f"  {name:8} {text}" for name, text in rows]
+    lines += findings_lines(plan.findings, indent="  ")
+    lines += [f"  note     {note}" for note in notes]
+    return "\n".join([*lines, "", "  to do it: the same command with run instead of plan"])
+
+
+def plan_json(plan: Plan) -> dict[str, Any]:
+    """The same for programs. Fields may be added, never changed; money in the currency, null = not known."""
+    return {
+        "event": "plan",
+        "v": 1,
+        "requests": plan.requests,
+        "new": plan.new,
+        "edited": plan.edited,
+        "pending": plan.pending,
+        "done": plan.done,
+        "failed": plan.failed,
+        "rejected": plan.rejected,
+        "tokens": {
+            "prompt": plan.prompt_tokens,
+            "output": plan.output_tokens,
+            "output_most": plan.output_most,
+            "answers_learned_from": plan.learned,
+        },
+        "cost": None if plan.cost is None else plan.cost / BILLION,
+        "cost_most": None if plan.cost_most is None else plan.cost_most / BILLION,
+        "currency": plan.currency,
+        "unpriced": list(plan.unpriced),
+        "seconds": plan.seconds,
+        "bound_by": plan.bound_by or None,
+        "findings": findings_json(plan.findings),
+    }
+
+
+def findings_lines(findings: Sequence[Finding], *, indent: str = "") -> list[str]:
+    """One line each: how sure, what, of how many lines, with the first as the example."""
+    return [
+        f"{indent}{finding.level:8} {clean(finding.what)}: {_lines(finding.count)}, the first is line {finding.line} "
+        f"({clean(finding.custom_id)})"
+        for finding in findings
+    ]
+
+
+def findings_json(findings: Sequence[Finding]) -> list[dict[str, Any]]:
+    return [
+        {
+            "level": finding.level,
+            "what": finding.what,
+            "count": finding.count,
+            "line": finding.line,
+            "custom_id": finding.custom_id,
+        }
+        for finding in findings
+    ]
+
+
+def _tasks(plan: Plan) -> str:
+    parts = (
+        (plan.new, "new"),
+        (plan.edited, "edited"),
+        (plan.pending, "loaded and not done"),
+        (plan.done, "done"),
+        (plan.failed, "failed (batchrunner retry brings them back)"),
+        (plan.rejected, "lines are no requests"),
+    )
+    return ", ".join(f"{count:,} {what}" for count, what in parts if count) or "none"
+
+
+def _tokens(plan: Plan) -> str:
+    most = "" if plan.output_most is None else f", at most {short(plan.output_most)}"
+    source = f"as {plan.learned:,} answers before" if plan.learned else "assumed: no answers yet to learn from"
+    return f"about {short(plan.prompt_tokens)} in, {short(plan.output_tokens)} out{most} ({source})"
+
+
+def _cost(plan: Plan) -> str:
+    if plan.unpriced:
+        return f"not known: no price for {', '.join(map(clean, plan.unpriced))}"
+    if plan.cost is None:
+        return "not known: more than one currency" if plan.requests else "nothing"
+    most = "no bound known" if plan.cost_most is None else f"at most {money_text(plan.cost_most, plan.currency)}"
+    return f"about {money_text(plan.cost, plan.currency)}, {most}"
+
+
+def _time(plan: Plan) -> str:
+    if plan.seconds is None:
+        return "not known: no limit is stated or learned yet (batchrunner run --limit 20 learns)"
+    return f"about {duration(plan.seconds)}, bound by {plan.bound_by}"
+
+
+def _lines(count: int) -> str:
+    return "1 line" if count == 1 else f"{count:,} lines"
+
+
+def problems(findings: Sequence[Finding]) -> Iterator[str]:
+    """Sentences for a run that begins."""
+    yield from (line.replace(f"{finding.level:8}", f"{finding.level}:") for finding, line in _pairs(findings))
+
+
+def _pairs(findings: Sequence[Finding]) -> Iterator[tuple[Finding, str]]:
+    return zip(findings, findings_lines(findings), strict=True)

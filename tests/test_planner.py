@@ -1,0 +1,158 @@
+"""A plan: what is counted, what is assumed, and that a run comes to what it said."""
+
+import json
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import batchrunner as br
+from batchrunner.cli.plan import first_look, make_plan
+from batchrunner.config import Endpoint, LimitSettings, Route, RunSettings
+from batchrunner.db.history import Took
+from batchrunner.errors import ConfigError
+from batchrunner.logbook import Standing
+from batchrunner.plan import Speed
+from batchrunner.planner import Planner
+from batchrunner.prices import OwnPrice, Prices
+from batchrunner.provider import Model, Provider
+from batchrunner.runner import Runner, RunOptions
+from batchrunner.spending import SpendSettings
+from batchrunner.task import Request, TaskState
+
+PRICES = Prices(own={"m": OwnPrice(input=Decimal(1), output=Decimal(2), currency="USD")})
+HERE = Endpoint(base_url="http://127.0.0.1:9/v1")
+ROUTE = Route(name="here", endpoint=HERE)
+
+
+def request(custom_id: str = "task-1", *, fingerprint: bytes = b"f", **body: Any) -> Request:
+    body = {"model": "m", "messages": [{"role": "user", "content": "hello"}], **body}
+    return Request(
+        custom_id=custom_id,
+        endpoint="chat/completions",
+        body=json.dumps(body),
+        model="m",
+        row=None,
+        line=1,
+        offset=0,
+        fingerprint=fingerprint,
+    )
+
+
+def test_lines_are_counted_by_how_they_stand() -> None:
+    planner = Planner([ROUTE], Prices())
+    planner.see(request(), None)
+    planner.see(request(), (b"other", TaskState.SUCCEEDED))
+    planner.see(request(), (b"f", TaskState.PENDING))
+    planner.see(request(), (b"f", TaskState.SUCCEEDED))
+    planner.see(request(), (b"f", TaskState.FAILED))
+    planner.reject()
+    plan = planner.plan(Speed())
+    assert (plan.new, plan.edited, plan.pending, plan.done, plan.failed, plan.rejected) == (1, 1, 1, 1, 1, 1)
+    assert plan.requests == 3
+
+
+def test_without_answers_the_longest_are_assumed() -> None:
+    planner = Planner([ROUTE], PRICES)
+    planner.see(request(max_tokens=100), None)
+    plan = planner.plan(Speed())
+    assert (plan.output_tokens, plan.output_most, plan.learned) == (100, 100, 0)
+    assert plan.cost is not None
+    assert plan.cost_most is not None
+    assert plan.cost <= plan.cost_most
+
+
+def test_lengths_are_learned_from_answers() -> None:
+    size = len(request(max_tokens=100).body)
+    planner = Planner([ROUTE], PRICES, [Took("m", size, 10, 20 + n % 3) for n in range(30)])
+    planner.see(request(max_tokens=100), None)
+    plan = planner.plan(Speed())
+    assert (plan.prompt_tokens, plan.output_tokens, plan.learned) == (10, 21, 30)
+    assert plan.cost == 10 * 1000 + 21 * 2000  # billionths
+
+
+def test_a_price_that_is_not_known_is_not_0() -> None:
+    planner = Planner([ROUTE], Prices())
+    planner.see(request(), None)
+    plan = planner.plan(Speed())
+    assert (plan.cost, plan.cost_most, plan.unpriced) == (None, None, ("here/m",))
+
+
+@pytest.mark.parametrize(
+    ("speed", "seconds", "bound_by"),
+    [
+        (Speed(rpm=60), 10, "RPM"),
+        (Speed(rpm=60, in_flight=2, latency=4), 20, "requests in flight"),
+        (Speed(rpm=60, tpm=600), 100, "TPM"),
+        (Speed(), None, ""),
+    ],
+)
+def test_the_limit_that_binds_says_how_long(speed: Speed, seconds: float | None, bound_by: str) -> None:
+    planner = Planner([ROUTE], Prices(), [Took("m", len(request().body), 50, 50)] * 10)
+    for n in range(10):
+        planner.see(request(f"task-{n}"), None)
+    plan = planner.plan(speed)
+    assert plan.seconds == (None if seconds is None else pytest.approx(seconds, rel=0.01))
+    assert plan.bound_by == bound_by
+
+
+def job(folder: Path, tasks: int, **body: Any) -> str:
+    path = folder / "job.jsonl"
+    with path.open("w", encoding="utf-8") as stream:
+        for n in range(tasks):
+            content = f"Question {n}: " + "word " * (n % 40)
+            messages = [{"role": "user", "content": content}]
+            line = {
+                "custom_id": f"task-{n:04}",
+                "body": {"model": "m", "messages": messages, "max_tokens": 300, **body},
+            }
+            stream.write(json.dumps(line) + "\n")
+    return str(path)
+
+
+def options(folder: Path, base_url: str, limit: int | None = None) -> RunOptions:
+    return RunOptions(
+        job=str(folder / "job.jsonl"),
+        database=folder / "job.db",
+        endpoint=Endpoint(base_url=base_url),
+        limits=LimitSettings(rpm=6000),
+        run=RunSettings(max_tasks=limit),
+        spend=SpendSettings(prices=PRICES),
+    )
+
+
+def run(asked: RunOptions) -> Standing:
+    with Runner(asked) as runner:
+        runner.prepare()
+        return runner.run().standing
+
+
+def test_a_run_comes_to_what_the_plan_said(tmp_path: Path) -> None:
+    """After a first slice: requests exactly, tokens and cost within a tenth."""
+    job(tmp_path, 300)
+    with br.Simulator() as server:
+        run(options(tmp_path, server.base_url, limit=50))
+        plan = make_plan(options(tmp_path, server.base_url))
+        done = run(options(tmp_path, server.base_url))
+    assert plan.requests == 250 == done.answered
+    assert (plan.done, plan.learned, plan.bound_by) == (50, 50, "RPM")
+    assert plan.prompt_tokens + plan.output_tokens == pytest.approx(done.usage.total, rel=0.1)
+    spent = done.usage.prompt_tokens * 1000 + done.usage.completion_tokens * 2000
+    assert plan.cost == pytest.approx(spent, rel=0.1)
+    assert plan.cost_most is not None
+    assert spent <= plan.cost_most
+
+
+NICE = Provider(title="Nice", models={"m": Model(temperature=(0.0, 1.0))})
+
+
+def test_a_job_that_would_be_refused_line_by_line_is_not_sent(tmp_path: Path) -> None:
+    job(tmp_path, 3, temperature=2.0)
+    asked = options(tmp_path, "http://127.0.0.1:9/v1")
+    refusing = RunOptions(
+        job=asked.job, database=asked.database, endpoint=Endpoint(base_url="http://127.0.0.1:9/v1", provider=NICE)
+    )
+    with pytest.raises(ConfigError, match="Nice would refuse every line: temperature 2 is not from 0 to 1"):
+        first_look(refusing)
+    assert first_look(asked) == []  # of whom nothing is known
