@@ -65,6 +65,11 @@ class Endpoint:
     def host(self) -> str:
         return urlsplit(self.base_url).netloc
 
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What whoever uses this address should know."""
+        return tuple(text for part, text in self.provider.warnings.items() if part in self.base_url)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LimitSettings:

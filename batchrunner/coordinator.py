@@ -13,6 +13,7 @@ from typing import assert_never
 
 from batchrunner.backlog import Backlog, Queue
 from batchrunner.config import RetrySettings
+from batchrunner.confirm import Finding
 from batchrunner.db.store import NO_LAST, Closing, Store
 from batchrunner.db.waiting import Waiting
 from batchrunner.entries import closing, opening
@@ -25,6 +26,7 @@ from batchrunner.retry import Done, GiveUp, Limit, Retry, Snooze, Stop, Verdict,
 from batchrunner.spending import Purse, Tariff
 from batchrunner.task import Abandoned, Failure, FailureClass, Lease, Outcome, Report, Sighting, Success, TaskState
 
+SUSPECT = 1.0  # seconds until a task is asked again whose failure somebody else has to confirm
 WORTH_WAITING = 60.0  # seconds; for a rest that is longer than this, and nothing else to do, the run ends
 
 
@@ -127,6 +129,8 @@ class Coordinator:
         verdict = decide(outcome, failures=lease.failures, policy=self._policy, rng=self._rng, outage=outage)
         if isinstance(verdict, GiveUp):
             verdict = self._doubt(verdict, lease, lane, now)
+        if isinstance(verdict, Stop) and not verdict.later:
+            verdict = self._confirmed(verdict, lease, lane)
         if isinstance(verdict, Stop):
             self._shut(lane, verdict, now)
         if isinstance(verdict, Retry):
@@ -136,6 +140,16 @@ class Coordinator:
         if word := lane.canary.word():
             self._notices.append(f"canary{f' at {lane.name}' if len(self._lanes) > 1 else ''}: {word}")
         return verdict
+
+    def _confirmed(self, stop: Stop, lease: Lease, lane: Lane) -> Verdict:
+        """Where the provider misreports, a second task has to say the same."""
+        match lane.confirm.find(lease.task_id, stop.reason.kind):
+            case Finding.EVERYBODY:
+                return stop
+            case Finding.THIS_ONE:
+                return GiveUp(stop.reason)
+            case Finding.UNSURE:
+                return Snooze(SUSPECT)
 
     def _doubt(self, verdict: GiveUp, lease: Lease, lane: Lane, now: float) -> GiveUp | Stop:
         """Is this task at fault, or would every other fail as well?"""
@@ -255,16 +269,15 @@ class Coordinator:
 
     def _reason_to_stop(self, now: float) -> Stop | None:
         """Why nothing more can be done: tasks wait, and none of the lanes that take them is open."""
+        if all(lane.stop is None for lane in self._lanes):
+            return None
         waiting = [queue for queue in self._backlog if not queue.is_idle]
         needed = [lane for queue in waiting for lane in self._lanes.serving(queue.model, now)]
-        if not waiting or any(lane.rest(now) <= WORTH_WAITING for lane in needed):
+        if not needed or any(lane.rest(now) <= WORTH_WAITING for lane in needed):
             return None
         if any(lane.in_flight and not lane.is_closed(now) for lane in self._lanes):
             return None  # others are at work, and their tasks may want to go again
         stops = [lane.stop for lane in needed if lane.stop is not None]
-        if not stops:
-            model = waiting[0].model
-            return Stop(Failure(kind=FailureClass.MODEL_NOT_FOUND, message=f"no lane takes the model {model!r}"))
         return next((stop for stop in stops if stop.later), stops[0])
 
     def _out_of_money(self, wait: float, now: float) -> Limit | None:

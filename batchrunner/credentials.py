@@ -4,6 +4,7 @@ A key comes from the environment, a file or a command, never from a command line
 given for.
 """
 
+import re
 import stat
 import subprocess
 from collections.abc import Mapping
@@ -13,10 +14,11 @@ from urllib.parse import urlsplit
 
 from batchrunner.config import LOOPBACK, Endpoint, Secret
 from batchrunner.errors import ConfigError
-from batchrunner.provider import GENERIC, load_provider
+from batchrunner.provider import GENERIC, Provider, load_provider, provider_at
 
 KEY_VARIABLE = "BATCHRUNNER_API_KEY"
 COMMAND_TIMEOUT = 60.0  # seconds
+_ENDPOINT = re.compile(r"/+(chat/completions|completions|embeddings|responses|rerank|moderations)/*$")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,8 +44,11 @@ def resolve_endpoint(
     ca_file: str | None = None,
 ) -> Endpoint:
     """The endpoint with its key. Raises ConfigError where either is missing, saying what was tried."""
-    known = GENERIC if provider is None else load_provider(provider)
-    url = base_url or known.base_url
+    url = None if base_url is None else _base(base_url)
+    known = _known(provider, url)
+    url = url or known.base_url
+    if not url and known is not GENERIC:
+        raise ConfigError(f"{known.title} has no address that is everybody's: give yours by --base-url https://…")
     if not url:
         raise ConfigError(
             "no provider: nothing says where to send the requests. Name one (-p zhipu, -p zai, -p openai), "
@@ -53,12 +58,25 @@ def resolve_endpoint(
     Endpoint(base_url=url)  # a URL that makes no sense is told before a key is missed
     variables = (KEY_VARIABLE, *known.key_variables)
     key, came_from = find_key(source, variables, environ)
-    if key is None and urlsplit(url).scheme == "https" and urlsplit(url).hostname not in LOOPBACK:
+    if key is None and known.key_needed and urlsplit(url).scheme == "https" and urlsplit(url).hostname not in LOOPBACK:
         raise ConfigError(
             f"no key for {url}: tried {', '.join(variables)}. Set one of them (here or in a file .env), or say where "
             "it is: --key-env NAME, --key-file FILE or --key-cmd COMMAND"
         )
     return Endpoint(base_url=url, provider=known, key=key, key_source=came_from, proxy=proxy, ca_file=ca_file)
+
+
+def _base(url: str) -> str:
+    """A base URL as people paste it: with a slash at its end, or with the path of an endpoint."""
+    return _ENDPOINT.sub("", url.strip()).rstrip("/")
+
+
+def _known(name: str | None, url: str | None) -> Provider:
+    """Whom the user named; else whose host it is; else nobody in particular."""
+    if name is not None:
+        return load_provider(name)
+    host = None if url is None else urlsplit(url).hostname
+    return GENERIC if host is None or host in LOOPBACK else provider_at(host) or GENERIC
 
 
 def find_key(source: KeySource, variables: tuple[str, ...], environ: Mapping[str, str]) -> tuple[Secret | None, str]:

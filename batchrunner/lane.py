@@ -9,6 +9,7 @@ from math import inf
 
 from batchrunner.canary import Canary
 from batchrunner.config import Route
+from batchrunner.confirm import Confirm
 from batchrunner.db.store import Candidate
 from batchrunner.limits.estimate import TokenEstimate
 from batchrunner.limits.limiter import Limiter, LimiterState, Permit
@@ -17,6 +18,7 @@ from batchrunner.retry import Stop
 from batchrunner.shared import Kinship
 from batchrunner.task import Failure, FailureClass, Report, Sighting, Success
 
+UNCOUNTED = frozenset({FailureClass.RATE_LIMIT, FailureClass.CONCURRENCY, FailureClass.OVERLOADED})
 SURELY = 0.7  # an estimate may be a third too high; only what is over the limit even then is refused unsent
 
 
@@ -63,9 +65,10 @@ class Lane:
         self.limiter, self.estimate = limiter, TokenEstimate()
         self.answered = answered
         self.canary = Canary(0 if answered else canary)
+        self.confirm = Confirm(route.endpoint.provider.misreports)
         self.siblings = siblings
         siblings.append(self)
-        self.in_flight = 0
+        self.in_flight = self.ended = 0
         self._kinship = Kinship()
         self.stop: Stop | None = None
         self._until = inf
@@ -118,10 +121,13 @@ class Lane:
         ticket.limiter.settle(ticket.permit, outcome, sent_at=report.sent_at, received_at=report.received_at)
         self.in_flight -= 1
         self.canary.came_back()
-        if isinstance(outcome, Success | Failure) and len(self.siblings) > 1:
-            self._find_kin(outcome.quota, report.received_at)
+        if isinstance(outcome, Success | Failure):
+            self.ended += _counts(outcome)
+            if len(self.siblings) > 1:
+                self._find_kin(outcome.quota, report.received_at)
         if isinstance(outcome, Success):
             self.answered = True
+            self.confirm.answered()
             self.canary.answered(outcome)
         if isinstance(outcome, Success | Failure) and (usage := outcome.usage) is not None:
             self.estimate.learn(len(lease.body.encode()), usage.prompt_tokens, usage.completion_tokens)
@@ -129,10 +135,10 @@ class Lane:
     @property
     def free(self) -> int:
         """How many more may be in flight: here, and on the whole route."""
-        return min(
-            self.limiter.slots.free,
-            self.route.limits.concurrency - sum(lane.in_flight for lane in self.siblings),
-        )
+        free = self.limiter.slots.free
+        if len(self.siblings) == 1:
+            return free
+        return min(free, self.route.limits.concurrency - sum(lane.in_flight for lane in self.siblings))
 
     def too_large(self, candidate: Candidate, cost: float) -> Failure | None:
         """Why this request can never pass, if its prompt alone is well over the whole token limit."""
@@ -155,14 +161,23 @@ class Lane:
 
     def _find_kin(self, quota: Quota, now: float) -> None:
         """Where the route's models turn out to be counted together, they get one limiter."""
-        others = {lane.limiter for lane in self.siblings} - {self.limiter}
-        if not others or not quota.windows:
-            return
-        sent = self.limiter.state(now).sent_1m
-        by_siblings = sum(limiter.state(now).sent_1m for limiter in others)
-        if self._kinship.is_shown(quota, sent=sent, by_siblings=by_siblings):
-            for lane in self.siblings:
-                lane.limiter = self.limiter
+        others = [lane for lane in self.siblings if lane.limiter is not self.limiter]
+        if others and self._kinship.is_shown(
+            quota,
+            ended=self.ended,
+            in_flight=self.in_flight,
+            ended_beside=sum(lane.ended for lane in others),
+            in_flight_beside=sum(lane.in_flight for lane in others),
+        ):
+            for lane in others:
+                self._adopt(lane, now)
+
+    def _adopt(self, other: "Lane", now: float) -> None:
+        """Its requests draw from our limits from now on, and those in flight already do."""
+        recent = other.limiter.state(now)
+        for _ in range(other.in_flight):
+            self.limiter.remember(now, recent.tokens_1m / max(recent.sent_1m, 1), now)
+        other.limiter = self.limiter
 
     def state(self, limiter: LimiterState, now: float) -> LaneState:
         """*limiter*: its limiter's state, one value for all that share it."""
@@ -172,3 +187,8 @@ class Lane:
             stop=self.stop if self.is_closed(now) else None,
             until=self._until,
         )
+
+
+def _counts(outcome: Success | Failure) -> bool:
+    """Whether a limit of requests is surely charged with it."""
+    return isinstance(outcome, Success) or (outcome.sent and outcome.kind not in UNCOUNTED)

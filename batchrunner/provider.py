@@ -1,8 +1,8 @@
 """What is known of a provider: addresses, key variables, error table, quirks, models and prices. Values read from TOML.
 
 A provider is one file in ``providers/``; adding one is adding a file, and a user's own file has the same form
-(``--provider-file``). A field that is not there means "not known": nothing is assumed from it, and a price that is not
-known is never 0.
+(``--provider-file``), or adds to a known one: ``extends = "zai"``. A field that is not there means "not known": nothing
+is assumed from it, and a price that is not known is never 0.
 """
 
 import re
@@ -10,9 +10,12 @@ import tomllib
 from collections.abc import Iterable
 from datetime import date
 from decimal import Decimal
+from difflib import get_close_matches
+from fnmatch import fnmatch
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -64,7 +67,8 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     ``estimate``: the prompt alone; ``usage``: what was really used, afterwards). ``stream_usage``: a stream tells its
     usage only where ``stream_options.include_usage`` asks for it. ``misreports``: classes it also gives to what is one
     request's fault, so that a second task has to confirm them before the run stops. ``batch_id_least``: characters a
-    ``custom_id`` needs in its own batch API.
+    ``custom_id`` needs in its own batch API; ``batch_discount``: the share of the price that API saves.
+    ``one_of_sampling``: it advises to set temperature or top_p, not both. ``hosts``: patterns of further host names.
     """
 
     title: str
@@ -79,12 +83,20 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     stream_usage: bool = True
     misreports: tuple[FailureClass, ...] = ()
     batch_id_least: int | None = None
+    batch_discount: float | None = None
+    one_of_sampling: bool = False
+    hosts: tuple[str, ...] = ()
     console: str | None = None
     currency: str | None = None
     prices_checked: date | None = None
     warnings: dict[str, str] = {}
     errors: tuple[ErrorRule, ...] = ()
     models: dict[str, Model] = {}
+
+    def is_elsewhere_at(self, host: str) -> bool:
+        """Whether one of its other addresses has this host."""
+        named = {urlsplit(url).hostname for url in self.base_urls.values()}
+        return host in named or any(fnmatch(host, pattern) for pattern in self.hosts)
 
     def model(self, name: str) -> Model | None:
         """The model of this name, or of its dated versions (``gpt-4o-2024-08-06`` is a ``gpt-4o``); None: not known."""
@@ -98,18 +110,26 @@ def provider_names() -> tuple[str, ...]:
 
 @cache
 def load_provider(name: str) -> Provider:
-    """Raises ConfigError for a name that is not known."""
+    """By its name, or from a file of the user's own (``./mine.toml``). Raises ConfigError for what is not known."""
+    if name.endswith(".toml"):
+        return read_provider(Path(name))
     if name not in provider_names():
-        known = ", ".join(provider_names())
-        raise ConfigError(f"provider {name!r} is not known; there are {known}. Any other: --base-url https://host/v1")
+        raise ConfigError(_unknown(name))
     return read_provider(FOLDER / f"{name}.toml")
+
+
+def provider_at(host: str) -> Provider | None:
+    """Whose host this is, if it is exactly one provider's."""
+    known = [load_provider(name) for name in provider_names()]
+    main = [each for each in known if urlsplit(each.base_url).hostname == host]
+    found = main or [each for each in known if each.is_elsewhere_at(host)]
+    return found[0] if len(found) == 1 else None
 
 
 def read_provider(path: Path) -> Provider:
     """A provider's file. Raises ConfigError that says what is wrong in it, and where."""
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"), parse_float=Decimal)
-        provider = msgspec.convert({"name": path.stem, **data}, Provider)
+        provider = msgspec.convert({"name": path.stem, **_read(path)}, Provider)
     except OSError as error:
         raise ConfigError(f"{path}: can't be read ({error.strerror})") from None
     except (UnicodeDecodeError, tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
@@ -122,8 +142,28 @@ def read_provider(path: Path) -> Provider:
     return provider
 
 
+def _read(path: Path) -> dict[str, Any]:
+    """What the file says; where it extends another, over what that one says: its models and rules come first."""
+    data = tomllib.loads(path.read_text(encoding="utf-8"), parse_float=Decimal)
+    base = data.pop("extends", None)
+    if base is None:
+        return data
+    if base not in provider_names():
+        raise ConfigError(f"{path}: extends: {_unknown(str(base))}")
+    known = _read(FOLDER / f"{base}.toml")
+    models = {**known.get("models", {}), **data.get("models", {})}
+    errors = [*data.get("errors", []), *known.get("errors", [])]
+    return {**known, **data, "models": models, "errors": errors}
+
+
+def _unknown(name: str) -> str:
+    close = get_close_matches(name, provider_names(), n=2)
+    near = f"; did you mean {' or '.join(close)}?" if close else f"; there are {', '.join(provider_names())}."
+    return f"provider {name!r} is not known{near} Any other: --base-url https://host/v1, or --provider-file FILE"
+
+
 def _patterns(rules: Iterable[ErrorRule]) -> Iterable[str]:
     return (rule.message for rule in rules if rule.message is not None)
 
 
-GENERIC = Provider(name="generic", title="any OpenAI-compatible endpoint", key_needed=False)
+GENERIC = load_provider("generic")

@@ -62,8 +62,9 @@ class Limit:
 Verdict = Done | Retry | Snooze | GiveUp | Stop
 
 SNOOZE = frozenset({FailureClass.RATE_LIMIT, FailureClass.CONCURRENCY, FailureClass.OVERLOADED})
-BACK_OFF = frozenset({FailureClass.SERVER_ERROR, FailureClass.TIMEOUT, FailureClass.NETWORK, FailureClass.TRUNCATED})
-DOWN = BACK_OFF - {FailureClass.TIMEOUT}  # a timeout may be this task's own, and may be paid for each time
+DOWN = frozenset({FailureClass.SERVER_ERROR, FailureClass.NETWORK, FailureClass.TRUNCATED})
+# a timeout may be this task's own, and may be paid for each time
+BACK_OFF = DOWN | {FailureClass.TIMEOUT, FailureClass.NO_VALID_RESPONSE}
 STOP = frozenset(
     {
         FailureClass.AUTH,
@@ -110,6 +111,11 @@ def _decide(failure: Failure, *, failures: int, policy: RetrySettings, rng: Rand
         return Snooze(max(asked, rng.uniform(SNOOZE_FROM, SNOOZE_TO)))
     if failure.kind is FailureClass.UNREACHABLE or (outage and failure.kind in DOWN):
         return Snooze(max(asked, backoff(failures + 1, policy=policy, rng=rng)))
-    if failure.kind in BACK_OFF and failures + 1 < policy.attempts:
+    if (failure.kind in BACK_OFF or _is_nothing(failure)) and failures + 1 < policy.attempts:
         return Retry(max(asked, backoff(failures + 1, policy=policy, rng=rng)))
     return GiveUp(failure)
+
+
+def _is_nothing(failure: Failure) -> bool:
+    """A 200 with neither an answer nor usage: nothing came, so nothing is asked for twice."""
+    return failure.kind is FailureClass.MALFORMED_SUCCESS and not failure.maybe_charged

@@ -6,8 +6,9 @@ import socket
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack, ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
+from math import inf
 from pathlib import Path
 from random import Random
 from typing import BinaryIO, Literal, Self
@@ -23,9 +24,7 @@ from batchrunner.config import Endpoint, LimitSettings, RetrySettings, Route, Ru
 from batchrunner.coordinator import Coordinator, Grant
 from batchrunner.db.lock import OwnerLock
 from batchrunner.db.store import NO_LAST, Store
-from batchrunner.db.sums import spending
-from batchrunner.db.waiting import Waiting
-from batchrunner.errors import BatchRunnerError, ConfigError, JobFileError
+from batchrunner.errors import BatchRunnerError, JobFileError
 from batchrunner.exits import ExitCode
 from batchrunner.jobfile.options import ReadOptions
 from batchrunner.lanemaker import LaneMaker
@@ -33,15 +32,17 @@ from batchrunner.lanes import Lanes
 from batchrunner.loader import STDIN, Decide, Loaded, load
 from batchrunner.logbook import Standing
 from batchrunner.provider import GENERIC
+from batchrunner.pursemaker import make_purse
 from batchrunner.quota import Quota
-from batchrunner.record import Spending
 from batchrunner.retry import Limit, Stop
-from batchrunner.spending import Purse, SpendSettings, Tariff, tariff_of
+from batchrunner.schedule import ALWAYS, Door, Schedule
+from batchrunner.spending import SpendSettings
 from batchrunner.task import Counts, Lease, Outcome, Report, Sighting, TaskState
 from batchrunner.worker import Worker
 
 TICK = 0.25  # seconds between looks at where the run stands
 BELIEVE_EVERY = 30.0  # seconds
+LOOK = 60.0  # seconds between looks at a clock that may be set, or have slept
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -64,6 +65,7 @@ class RunOptions:
     seed: int | None = None
     learned: Path | None = None  # the file in which all jobs of this user keep what they learned of limits
     lanes: tuple[Route, ...] = ()
+    schedule: Schedule = ALWAYS
     spend: SpendSettings = field(default_factory=SpendSettings)
 
     @property
@@ -112,6 +114,8 @@ class Runner:
         self._clock = clock or Clock()
         self._exit = ExitStack()
         self._signal: int | None = None
+        self._door = Door(options.schedule)
+        self._is_late = False  # the end came that the user set
         self._one_at_a_time: anyio.CapacityLimiter | None = None
         self._clients: dict[str, Client] = {}
 
@@ -144,7 +148,7 @@ class Runner:
         )
         self.job_id = self.loaded.job_id
         self.resent = self._store.recover(self.job_id, at=now, hold=options.run.in_flight == "hold")
-        self.tariff = self._make_tariff()
+        self._purse = make_purse(self._store, self.job_id, options.routes, options.spend, self._warn)
         self.run_id = self._store.begin_run(
             self.job_id,
             started_at=now,
@@ -153,7 +157,7 @@ class Runner:
             version=__version__,
             endpoint=", ".join(route.endpoint.base_url for route in options.routes),
             settings=options.settings,
-            currency=self.tariff.currency,
+            currency=self._purse.state.currency,
         )
         self._believed_at = now
         self._maker = self._make_maker(now)
@@ -180,6 +184,8 @@ class Runner:
                 worker = Worker(self._exchange, self._send, clock=self._clock, concurrency=concurrency)
                 if threading.current_thread() is threading.main_thread():
                     await house.start(self._listen, worker)
+                if self._options.schedule.ends_at < inf:
+                    house.start_soon(self._finish, worker)
                 if self._on_start is not None:
                     self._on_start()
                 if self._on_standing is not None:
@@ -191,19 +197,6 @@ class Runner:
         return self._end(worker.stop)
 
     # -- private
-
-    def _make_tariff(self) -> Tariff:
-        """Each model that waits is taken by some lane, and a budget can be kept there. Raises ConfigError."""
-        routes = self._options.routes
-        waiting = Waiting(self._store, self.job_id)
-        models = [model for model in waiting.models if waiting.has(model)]
-        for model in models:
-            if not any(route.serves(model) for route in routes):
-                raise ConfigError(f"no lane takes the model {model!r} of the job's lines; add it to a lane's models")
-        tariff = tariff_of(routes, models, self._options.spend)
-        if tariff.models and tariff.others:
-            self._warn(f"not counted in the cost, for want of a price in {tariff.currency}: {', '.join(tariff.others)}")
-        return tariff
 
     def _make_maker(self, now: float) -> LaneMaker:
         options = self._options
@@ -239,14 +232,8 @@ class Runner:
             rng=Random(self._options.seed),
             hold=run.in_flight == "hold",
             last=last,
-            purse=Purse(self.tariff, settings=self._options.spend, before=self._spent_before()),
+            purse=self._purse,
         )
-
-    def _spent_before(self) -> Spending | None:
-        with self._store.transaction() as connection:
-            return next(
-                (one for one in spending(connection, self.job_id) if one.currency == self.tariff.currency), None
-            )
 
     async def _send(self, lease: Lease, /, *, now: float, on_head: Callable[[Quota], None]) -> Outcome:
         """By the client of the lane's route: a key never meets another address."""
@@ -260,7 +247,14 @@ class Runner:
         return grant
 
     def _exchange_now(self, reports: Sequence[Report], want: int, now: float, sightings: Sequence[Sighting]) -> Grant:
+        shut = self._door.wait(now)
+        if shut and self._coordinator.standing(now).counts.left:
+            want = 0
         grant = self._coordinator.exchange(reports, want=want, now=now, sightings=sightings)
+        if shut:
+            grant = replace(grant, wait=min(grant.wait, shut, LOOK))
+        if self._door.word is not None:
+            grant = replace(grant, notices=(*grant.notices, self._door.word))
         if now > self._believed_at + BELIEVE_EVERY:
             self._maker.keep(self._lanes, now)
             self._believed_at = now
@@ -278,6 +272,17 @@ class Runner:
                 await anext(signals)
             worker.abandon()
 
+    async def _finish(self, worker: Worker) -> None:
+        """Drain when the end comes that the user set, for at most the grace period."""
+        while (left := self._options.schedule.ends_at - self._clock()) > 0:  # noqa: ASYNC110  (nobody sets a clock's event)
+            await anyio.sleep(min(left, LOOK))
+        self._is_late = True
+        worker.drain()
+        if self._on_drain is not None:
+            self._on_drain(worker.in_flight)
+        await anyio.sleep(self._options.run.grace)
+        worker.abandon()
+
     async def _watch(self, tell: Callable[[Standing], None]) -> None:
         while True:
             standing = partial(self._coordinator.standing, self._clock())
@@ -290,6 +295,8 @@ class Runner:
         counts = self._store.counts(self.job_id)
         code = self._exit_code(counts, stop)
         reason = code.label if stop is None else stop.message
+        if stop is None and code is ExitCode.STOPPED_LIMIT:
+            reason = f"{self._options.schedule.why} was reached"
         self._store.end_run(self.run_id, ended_at=now, exit_code=code, reason=reason)
         self._maker.keep(self._lanes, now)
         self._maker.share(self._lanes, now)
@@ -312,6 +319,8 @@ class Runner:
             return ExitCode.STOPPED_LATER if stop.later else ExitCode.STOPPED_PROVIDER
         if self._signal is not None:
             return ExitCode.INTERRUPTED if self._signal == signal.SIGINT else ExitCode.TERMINATED
+        if self._is_late and counts.left:
+            return ExitCode.STOPPED_LIMIT
         troubled = counts[TaskState.FAILED] or counts[TaskState.HELD] or counts.rejected
         return ExitCode.SOME_FAILED if troubled else ExitCode.OK
 

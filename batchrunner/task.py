@@ -116,6 +116,7 @@ class FailureClass(StrEnum):
     SERVER_ERROR = "server_error"
     MALFORMED_SUCCESS = "malformed_success"  # HTTP 200 without an answer in it
     EMPTY_REASONING = "empty_reasoning"  # HTTP 200, the reasoning used up max_tokens
+    NO_VALID_RESPONSE = "no_valid_response"  # the model came to nothing; Cohere says so, and another try may
     RESPONSE_TOO_LARGE = "response_too_large"
     TRUNCATED = "truncated"
     TIMEOUT = "timeout"
@@ -147,7 +148,7 @@ class Failure:
 
     ``sent``: False if the request certainly never left (costs nothing). ``maybe_charged``: it may have been paid for.
     ``retry_after``: seconds the server asked us to wait, None = it did not say. ``code``: the provider's own.
-    ``dimension``: what refused, where the reply names it.
+    ``dimension``: what refused, where the reply names it. ``hint``: what to do, where the provider's table knows.
     """
 
     kind: FailureClass
@@ -160,6 +161,7 @@ class Failure:
     maybe_charged: bool = False
     retry_after: float | None = None
     dimension: Dimension | None = None
+    hint: str | None = None
     request_id: str | None = None
     quota: Quota = NO_QUOTA
 

@@ -120,7 +120,7 @@ def test_what_cannot_start_says_what_where_and_what_to_do(terminal: Terminal) ->
     for words, message in (
         (("run", job), "no provider"),
         (("run", job, "-p", "openai"), "OPENAI_API_KEY"),
-        (("run", job, "-p", "nobody"), "there are openai, zai, zhipu"),
+        (("run", job, "-p", "nobody"), "there are anthropic, azure"),
         (("run", job, "--base-url", "nonsense"), "no base URL"),
         (("run", "missing.jsonl", "--base-url", terminal.server.base_url), "missing.jsonl"),
         (("run", rows, "--base-url", terminal.server.base_url, "-m", "m"), "--prompt"),

@@ -174,10 +174,10 @@ def test_a_page_that_is_no_answer_stops_only_before_the_first_success() -> None:
     """Before: the wrong place, most likely. After: this one answer is broken, and is never asked for again."""
     with bench(3) as b:
         b.after(ANSWER)
-        assert b.after(failure(FailureClass.MALFORMED_SUCCESS, status=200)).stop is None
+        assert b.after(failure(FailureClass.MALFORMED_SUCCESS, status=200, maybe_charged=True)).stop is None
         assert b.count(TaskState.FAILED) == 1
     with bench(3) as b:
-        assert b.after(failure(FailureClass.MALFORMED_SUCCESS, status=200)).stop is not None
+        assert b.after(failure(FailureClass.MALFORMED_SUCCESS, status=200, maybe_charged=True)).stop is not None
         assert b.count(TaskState.PENDING) == 3
 
 

@@ -52,10 +52,22 @@ def test_the_places_in_flight_are_found_by_asking(limit: int) -> None:
     assert played.most_in_flight <= 2 * limit
 
 
-def test_a_stated_limit_that_no_reply_confirms_is_paced() -> None:
-    """No minute, wherever it begins, holds more than the limit and a second's worth."""
+def test_a_stated_limit_that_nobody_enforces_is_kept_as_a_bucket() -> None:
+    """One limit's worth at once, and then no more than comes back."""
     played = play(Rules(dialect="none"), 1200, settings=LimitSettings(rpm=600))
-    assert 600 <= played.busiest(60.0) <= 600 * 1.02
+    for number, at in enumerate(sorted(played.arrivals), start=1):
+        assert number <= 600 + 10 * (at - START) + 1
+
+
+@pytest.mark.parametrize("algorithm", ["bucket", "fixed", "sliding"])
+def test_a_stated_limit_is_used_whatever_the_server_keeps(algorithm: Any) -> None:
+    """A bucket is found out by one question; elsewhere that is the only refusal, and no minute holds more."""
+    rules = Rules(rpm=600, algorithm=algorithm, dialect="none")
+    played = play(rules, 1500, settings=LimitSettings(rpm=600))
+    assert played.refused == (0 if algorithm == "bucket" else 1)
+    assert played.efficiency >= 0.98
+    if algorithm != "bucket":
+        assert played.busiest(60.0) <= 600
 
 
 def test_stating_the_right_limit_makes_nothing_slower() -> None:

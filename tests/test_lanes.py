@@ -204,6 +204,16 @@ def test_models_that_are_counted_together_get_one_limiter() -> None:
         assert b.coordinator.standing(b.now).limiter.in_flight == 0
 
 
+def test_what_is_in_flight_counts_where_it_is_counted_from_now_on() -> None:
+    with bench(["m", "n"] * 10) as b:
+        b.open_up()
+        one, other = b.lanes["a/m"], b.lanes["a/n"]
+        before = one.limiter.state(b.now).sent_1m
+        assert other.in_flight > 0
+        one._adopt(other, b.now)
+        assert one.limiter.state(b.now).sent_1m == before + other.in_flight
+
+
 def test_models_that_are_counted_apart_keep_their_own() -> None:
     with bench(["m", "n"] * 40) as b:
         flying = list(b.exchange().leases)

@@ -11,13 +11,14 @@ import batchrunner
 ROOT = Path(batchrunner.__file__).parent
 FLOORS = [
     {"errors", "exits", "quota", "clock", "pacer", "answer"},
+    {"schedule"},
     {"money", "task"},
     {"provider"},
     {"budget", "config", "cost", "prices"},
-    {"canary", "record", "retry", "shared"},
+    {"canary", "confirm", "record", "retry", "shared"},
     {"api", "credentials", "db", "jobfile", "learned", "limits", "report", "simulator", "spending"},
     {"backlog", "entries", "lane"},
-    {"lanemaker", "lanes", "logbook"},
+    {"lanemaker", "lanes", "logbook", "pursemaker"},
     {"coordinator", "job", "loader", "routes"},
     {"worker"},
     {"runner"},

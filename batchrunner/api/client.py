@@ -64,7 +64,8 @@ class Client:
         self._base_url = endpoint.base_url
         self._key = None if endpoint.key is None else endpoint.key.reveal()
         self._secret = None if self._key is None else self._key.encode()
-        self._stream, self._asks_usage = stream, endpoint.provider.stream_usage
+        self._provider = provider = endpoint.provider
+        self._stream, self._asks_usage = stream, provider.stream_usage
         self._timeout, self._max_body = timeout, max_body
         self._urls: dict[str, httpx.URL] = {}
         self._extensions = {"timeout": {"connect": CONNECT_TIMEOUT}}
@@ -75,7 +76,7 @@ class Client:
             "content-type": "application/json",
         }
         if self._key is not None:
-            self._headers["authorization"] = f"Bearer {self._key}"
+            self._headers[provider.key_header] = provider.key_format.format(key=self._key)
         self._limits = httpx.Limits(max_connections=concurrency + 8, keepalive_expiry=KEEPALIVE)
         self._verify = _trust(endpoint.ca_file)
         self._proxy = None if endpoint.proxy is None else httpx.Proxy(endpoint.proxy)
@@ -124,7 +125,7 @@ class Client:
         except (httpx.HTTPError, aiohttp.ClientError) as error:
             return _broken(error)
         headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in response.headers.raw]
-        reply = exchange.begin(IncomingReply(response.status_code, headers, key=self._secret), headers)
+        reply = exchange.begin(self._incoming(response.status_code, headers), headers)
         most = self._max_body * STREAMED if reply.is_events else self._max_body
         received = 0
         try:
@@ -144,6 +145,9 @@ class Client:
         if reply.is_over:
             await _hang_up(response)
         return self._small_enough(exchange.outcome())
+
+    def _incoming(self, status: int, headers: list[tuple[str, str]]) -> IncomingReply:
+        return IncomingReply(status, headers, key=self._secret, provider=self._provider)
 
     def _small_enough(self, outcome: Outcome) -> Outcome:
         """An answer out of a stream is held to the same cap as any other."""
@@ -167,14 +171,15 @@ class _Exchange:
     started: float
     on_head: OnHead | None
     reply: IncomingReply | None = None
+    head_at: float = 0.0  # UTC seconds; what instants in it are compared with
     first_token_at: float | None = None
     told: Quota = NO_QUOTA  # by the head, early
 
     def begin(self, reply: IncomingReply, headers: list[tuple[str, str]]) -> IncomingReply:
         """The head is here."""
-        self.reply = reply
+        self.reply, self.head_at = reply, self._now
         if reply.is_events and self.on_head is not None:
-            self.told = quota({name.lower(): value for name, value in headers}, now=self._now)
+            self.told = quota({name.lower(): value for name, value in headers}, now=self.head_at)
             if self.told:
                 self.on_head(self.told)
         return reply
@@ -189,7 +194,7 @@ class _Exchange:
         if self.reply is None:
             assert cut is not None
             return cut
-        outcome = self.reply.outcome(endpoint=self.endpoint, now=self.sent_at, cut=cut)
+        outcome = self.reply.outcome(endpoint=self.endpoint, now=self.head_at, cut=cut)
         if self.told:
             outcome = replace(outcome, quota=self._untold(outcome.quota))
         return replace(outcome, first_token_at=self.first_token_at) if isinstance(outcome, Success) else outcome

@@ -11,6 +11,7 @@ from dataclasses import replace
 from batchrunner.api.assemble import Assembler
 from batchrunner.api.reply import OK, read_reply
 from batchrunner.api.sse import EventParser
+from batchrunner.provider import GENERIC, Provider
 from batchrunner.task import Failure, FailureClass, Success
 
 EVENTS = "text/event-stream"
@@ -21,8 +22,15 @@ _STREAMED = re.compile(rb"(\xef\xbb\xbf)?\s*(data|event|id|retry)?:")
 class IncomingReply:
     """``feed`` it the body; ``outcome`` reads what came. *key*, where there is one, is taken out of what is kept."""
 
-    def __init__(self, status: int, headers: Sequence[tuple[str, str]], *, key: bytes | None = None) -> None:
-        self._status, self._headers, self._key = status, headers, key
+    def __init__(
+        self,
+        status: int,
+        headers: Sequence[tuple[str, str]],
+        *,
+        key: bytes | None = None,
+        provider: Provider = GENERIC,
+    ) -> None:
+        self._status, self._headers, self._key, self._provider = status, headers, key, provider
         self._parser, self._stream = EventParser(), Assembler()
         self._plain = bytearray()
         self._is_events = status == OK and any(
@@ -58,12 +66,15 @@ class IncomingReply:
             body = self._scrubbed(bytes(self._plain))
             if cut is not None:
                 return replace(cut, status=self._status, body=body)
-            return read_reply(self._status, self._headers, body, endpoint=endpoint, now=now)
+            return self._read(body, endpoint, now)
         if cut is None:
             for event in self._parser.close():
                 self._stream.add(event)
         body = self._scrubbed(self._stream.body())
-        return self._judged(read_reply(self._status, self._headers, body, endpoint=endpoint, now=now), cut)
+        return self._judged(self._read(body, endpoint, now), cut)
+
+    def _read(self, body: bytes, endpoint: str, now: float) -> Success | Failure:
+        return read_reply(self._status, self._headers, body, endpoint=endpoint, provider=self._provider, now=now)
 
     def _add(self, piece: bytes) -> bool:
         began = False

@@ -12,9 +12,10 @@ from typing import Any
 
 import msgspec
 
-from batchrunner.api.classify import classify
+from batchrunner.api import classify
 from batchrunner.api.headers import quota, retry_hint, server_time
 from batchrunner.api.prose import Told, read_error
+from batchrunner.provider import GENERIC, Provider
 from batchrunner.quota import Quota
 from batchrunner.task import Failure, FailureClass, Success, Usage
 
@@ -34,6 +35,7 @@ class _Head:
     headers: Mapping[str, str]
     quota: Quota
     now: float
+    provider: Provider
 
 
 class _Details(msgspec.Struct):
@@ -86,6 +88,7 @@ _EMPTY = {
     "max_output_tokens": (FailureClass.EMPTY_REASONING, "the answer is empty: the reasoning used up max_output_tokens"),
     "sensitive": (FailureClass.CONTENT_FILTER, "the provider withheld the answer (finish_reason: sensitive)"),
     "content_filter": (FailureClass.CONTENT_FILTER, "the provider withheld the answer (finish_reason: content_filter)"),
+    "model_context_window_exceeded": (FailureClass.CONTEXT_LENGTH, "prompt and answer are longer than the context"),
     "network_error": (FailureClass.NETWORK, "the provider broke off (finish_reason: network_error)"),
 }
 _decode = msgspec.json.Decoder(_Answer).decode
@@ -94,14 +97,20 @@ _UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
 def read_reply(
-    status: int, headers: Sequence[tuple[str, str]], body: bytes, *, now: float, endpoint: str = "chat/completions"
+    status: int,
+    headers: Sequence[tuple[str, str]],
+    body: bytes,
+    *,
+    now: float,
+    endpoint: str = "chat/completions",
+    provider: Provider = GENERIC,
 ) -> Success | Failure:
-    """What a complete reply to *endpoint* means. *now*: UTC seconds at its receipt."""
+    """What a complete reply of *provider* to *endpoint* means. *now*: UTC seconds at its receipt."""
     named = {name.lower(): value for name, value in headers}
     told = quota(named, now=now)
     request_id = named.get("x-request-id") or named.get("request-id")
     answer = _answer(body, endpoint) if status == OK else None
-    failure = _failure(status, answer, body, _Head(named, told, now))
+    failure = _failure(status, answer, body, _Head(named, told, now, provider))
     if failure is not None:
         return replace(failure, request_id=request_id or failure.request_id)
     assert answer is not None
@@ -143,6 +152,7 @@ def _failure(status: int, answer: _Answer | None, body: bytes, head: _Head) -> F
         failure = _withheld(_finish_reason(answer), body, answer.usage)
     elif not any(isinstance(part, list) for part in (answer.data, answer.output, answer.results)):
         failure = _malformed(body, "HTTP 200, but there is no answer in it", _usage(answer.usage))
+        failure = replace(failure, maybe_charged=answer.usage is not None)
     else:
         failure = None
     return None if failure is None else replace(failure, quota=head.quota)
@@ -193,7 +203,8 @@ def _refusal(status: int, body: bytes, head: _Head) -> Failure:
     told = read_error(error, message, now=clock)
     hint = retry_hint(head.headers, status=assumed, now=head.now)
     said = _merged(head.quota, told, clock)
-    found = classify(assumed, code=code, kind=kind, message=message, should_retry=hint.should)
+    seen = classify.Told(status=assumed, code=code, type=kind, message=message)
+    found, advice = classify.classify(seen, provider=head.provider, should_retry=hint.should)
     found = _by_limits(found, status, said, told, head.headers)
     waits = [wait for wait in (hint.after, told.after) if wait is not None and status != TOO_LARGE]
     return Failure(
@@ -204,6 +215,7 @@ def _refusal(status: int, body: bytes, head: _Head) -> Failure:
         body=body,
         retry_after=max(waits, default=None),
         dimension=told.dimension,
+        hint=advice,
         request_id=_string(error.get("request_id")),
         maybe_charged=assumed >= 500,  # noqa: PLR2004
         quota=said,

@@ -79,6 +79,8 @@ def _provider(given: dict[str, Any]) -> Iterator[tuple[bool, str]]:
 def _route(route: "Route", model: str | None) -> Iterator[tuple[bool, str]]:
     endpoint = route.endpoint
     yield True, f"endpoint {endpoint.base_url}, {'no key' if endpoint.key is None else f'key {endpoint.key_source}'}"
+    for warning in endpoint.warnings:
+        yield True, f"mind: {warning}"
     if model and route.serves(model):
         yield _ask(endpoint, route.name_of(model))
     elif model:

@@ -9,7 +9,7 @@ from batchrunner.errors import ConfigError
 if TYPE_CHECKING:
     from batchrunner.config import Endpoint, LimitSettings, Route
 
-ONE = ("provider", "base_url", "key_env", "key_file", "key_cmd")
+ONE = ("provider", "provider_file", "base_url", "key_env", "key_file", "key_cmd")
 
 
 def routes_of(given: Mapping[str, Any], limits: "LimitSettings", environ: Mapping[str, str]) -> "tuple[Route, ...]":

@@ -10,7 +10,7 @@ import rich_click as click
 from click.exceptions import Abort
 
 from batchrunner import __version__
-from batchrunner.cli import crash, demo, doctor, limits, load, look, results, retry, run, simulator
+from batchrunner.cli import crash, demo, doctor, limits, load, look, providers, results, retry, run, simulator
 from batchrunner.cli.settings import Said, default_map, environment, read_dotenv, read_files
 from batchrunner.errors import BatchRunnerError
 from batchrunner.exits import ExitCode
@@ -25,6 +25,7 @@ WORK = (
     retry.retry,
     look.show,
     limits.limits,
+    providers.providers,
     doctor.doctor,
     load.load,
 )

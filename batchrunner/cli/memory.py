@@ -21,20 +21,22 @@ from batchrunner.errors import ConfigError
 KEYS = frozenset(("key_env", "key_file", "key_cmd"))
 REMEMBERED = (
     *("model", "prompt", "template", "system", "params", "id_column", "input_format", "on_bad_line"),
-    *("provider", "base_url", "lane", "lanes_file", "key_env", "key_file", "key_cmd", "proxy", "ca_file"),
+    *("provider", "provider_file", "base_url", "lane", "lanes_file"),
+    *("key_env", "key_file", "key_cmd", "proxy", "ca_file"),
     *("rpm", "tpm", "concurrency", "headroom", "timeout", "attempts", "stream", "canary"),
     *("budget", "alert", "unpriced_ok"),
     *("outputs", "errors_file", "layout", "extras", "prefix", "for_excel"),
 )
 # Of the first names those count that were said most directly; who said the others loses the second names as well.
 BELONGING: tuple[tuple[frozenset[str], frozenset[str]], ...] = (
-    (frozenset(("provider", "base_url", "lane", "lanes_file")), KEYS),
+    (frozenset(("provider", "provider_file", "base_url", "lane", "lanes_file")), KEYS),
     (KEYS, frozenset()),
     (frozenset(("prompt", "template")), frozenset()),
     (frozenset(("outputs",)), frozenset(("errors_file", "layout", "extras", "prefix", "for_excel"))),
 )
 PATHS = (
     "template",
+    "provider_file",
     "lanes_file",
     "key_file",
     "ca_file",

@@ -78,7 +78,13 @@ input_options = together(
 provider_option = partial(option, panel="Provider")
 provider_options = together(
     provider_option(
-        "-p", "--provider", metavar="NAME", help="zhipu, zai or openai: base URL and key variables are known."
+        "-p", "--provider", metavar="NAME", help="Who is known by name: zhipu, zai, openai, … (batchrunner providers)."
+    ),
+    provider_option(
+        "--provider-file",
+        metavar="FILE",
+        type=click.Path(dir_okay=False),
+        help="A provider of your own, or one that adds to a known one; see the README.",
     ),
     provider_option(
         "--base-url",
@@ -158,6 +164,21 @@ stop_options = together(
         metavar="N",
         type=click.IntRange(min=1),
         help="Only the first N tasks of the job; a later run goes on with the rest.",
+    ),
+    stop_option(
+        "--finish-by",
+        metavar="TIME",
+        help="Claim nothing after this time, such as 06:00 or 2026-11-24T06:00; exit code 5 if tasks are left.",
+    ),
+    stop_option(
+        "--max-time", metavar="DURATION", help="Claim nothing after so long, such as 6h; exit code 5 if tasks are left."
+    ),
+    stop_option(
+        "--window",
+        "windows",
+        metavar="FROM-TO",
+        multiple=True,
+        help="Send only then, every day, such as 00:00-07:00; what is in flight ends, and the run waits. Repeatable.",
     ),
     stop_option(
         "--budget",

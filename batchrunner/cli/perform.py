@@ -60,6 +60,8 @@ def perform(
             loaded = runner.prepare()
             check_columns(wanted, loaded.job_id, options.database)
             say(f"{talk.header} · state {options.database}{_budget(runner)}")
+            for warning in dict.fromkeys(text for route in options.routes for text in route.endpoint.warnings):
+                say(f"mind: {warning}")
             if talk.changes:
                 say(f"told otherwise than before: {talk.changes}")
             say(loaded.sentence)
@@ -225,7 +227,7 @@ def _why(failure: Failure, key_source: str) -> str:
     code = f" (code {failure.code})" if failure.code else ""
     source = f" The key came from {key_source}." if failure.kind is FailureClass.AUTH else ""
     advice = hint(failure.kind)
-    return f"{advice.happened}: {failure.message}{code}.{source} What to do: {advice.what_to_do}"
+    return f"{advice.happened}: {failure.message}{code}.{source} What to do: {failure.hint or advice.what_to_do}"
 
 
 def _summary(options: RunOptions, talk: Talk, ended: Ended, outputs: Sequence[Output]) -> Summary:

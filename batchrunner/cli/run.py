@@ -3,6 +3,7 @@
 import json
 import shlex
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -112,6 +113,7 @@ def run_options(
     from batchrunner.money import parse_money
     from batchrunner.prices import read_prices
     from batchrunner.runner import RunOptions
+    from batchrunner.schedule import make_schedule
     from batchrunner.spending import SpendSettings
 
     limits = LimitSettings(
@@ -142,6 +144,9 @@ def run_options(
         on_bad_line=given["on_bad_line"],
         settings=settings,
         learned=None if given["no_learned"] else learned_path(environ),
+        schedule=make_schedule(
+            windows=given["windows"], finish_by=given["finish_by"], max_time=given["max_time"], now=time.time()
+        ),
         spend=SpendSettings(
             budget=None if given["budget"] is None else parse_money(given["budget"]),
             alert=given["alert"],
@@ -158,13 +163,23 @@ def endpoint_of(given: Mapping[str, Any], environ: Mapping[str, str]) -> "Endpoi
     file = given["key_file"]
     source = KeySource(variable=given["key_env"], file=None if file is None else Path(file), command=given["key_cmd"])
     return resolve_endpoint(
-        provider=given["provider"],
+        provider=provider_of(given),
         base_url=given["base_url"],
         source=source,
         environ=environ,
         proxy=given["proxy"],
         ca_file=given["ca_file"],
     )
+
+
+def provider_of(given: Mapping[str, Any]) -> str | None:
+    """By name, or by its file. Raises ConfigError where both are given."""
+    name, file = given["provider"], given["provider_file"]
+    if name is not None and file is not None:
+        raise ConfigError('-p and --provider-file both say who it is; a file may say extends = "NAME"')
+    if file is not None and not file.endswith(".toml"):
+        raise ConfigError(f"--provider-file {file}: it should be a file NAME.toml")
+    return str(file or name) if file or name else None
 
 
 def talk_of(given: Mapping[str, Any]) -> dict[str, Any]:

@@ -16,25 +16,18 @@ from collections import deque
 from dataclasses import dataclass
 from math import inf
 
+from batchrunner.limits.charging import Charging
 from batchrunner.limits.clock import GUARD, PERIOD, SETTLED, STEADY, Algorithm, Clock, Reading, Told
+from batchrunner.limits.others import Others
 from batchrunner.limits.spent import Spent
+from batchrunner.limits.uncertain import uncertain
 from batchrunner.quota import Dimension, Window
 
 EPSILON = 1e-6  # a deficit below this is none: a wait shorter than the clock's tick would never end
 GAIN_DOWN = 1 / 8
 GAIN_UP = 1 / 64
 ROOM = 0.05  # of the limit, left by our own account, where a refusal is no matter of milliseconds
-BETWEEN = 0.5  # seconds from one refusal to another, for what happened between them to mean anything
-TAKEN_GAIN = 0.5  # the same, of an error that a refusal shows
-OTHERS_GAIN = 1 / 12  # of an error, a second: what goes on missing is what others take
 OTHERS_AHEAD = 0.5  # seconds of what others take may be held back
-OTHERS_MOST = 0.9  # of the rate
-OTHERS_FEW = 0.05  # of the rate; less is most likely noise
-CHARGES = 32  # requests whose charges are looked at together
-SHUFFLES = 8  # times what may arrive in another order
-CHARGED_RIGHT = 0.15  # off, and it is most likely our snapshots that are
-DOUBTS = 2  # in a row, until a charge is believed to be another
-FACTOR_MAX = 50.0
 LAG_MOST = 0.5  # seconds
 LAG_FADES = 0.99  # a reply
 TRIP_GAIN = 1 / 8
@@ -45,11 +38,6 @@ JITTER = 0.25  # seconds by which one send may overtake another on its way
 SHUFFLED = 0.2  # of what was sent in that time usually does
 BURST = 0.05  # seconds of sends that arrive in any order
 SHUFFLE = 0.02  # seconds of a bucket's sends that are held back at the least
-ASK_AFTER = 2.0  # seconds for which a limit that nobody tells of was used up, before a question
-ASKED_RIGHT = 1.5  # times what a question costs has to be over the limit
-SPREAD = 0.3  # of what is reckoned for a request, by which its tokens usually differ
-SPARE = 0.01  # of the limit
-ASK_COSTS = 4.0  # times what it costs should have come back by then
 PROBE = 1.0  # seconds to the first try, where nothing is left and nothing says when more will be; then ever longer
 PROBE_GROWTH = 1.6
 
@@ -93,7 +81,6 @@ class Meter:
         now: float,
         period: float | None = None,
         algorithm: Algorithm = Algorithm.UNKNOWN,
-        untold: bool = False,
     ) -> None:
         self.dimension = dimension
         self.limit = limit
@@ -113,21 +100,13 @@ class Meter:
         self._anchored = False
         self._least = limit  # of what replies said is left, and what came back since
         self._deviation = 0.0
-        self.factor = 1.0  # of what we reckon, a request is charged
-        self._since: tuple[float, float, float] | None = None  # remaining, reckoned and come back, a while ago
+        self._charging = Charging()
         self._reckoned = self._back = 0.0  # cost of all sends, and all that came back
-        self._doubts = 0
         self._lag = 0.0  # seconds that sends leave later than they may
         self._burst = _Burst(-inf)
-        self._empty = (-inf, 0.0)  # when it was last seen empty, and what we had sent by then
         self._own = 0.0  # cost of our sends in this window
-        self._first_at: float | None = None
-        self._untold = untold
-        self._may_ask = untold  # whether capacity comes back all the time: once, and only where no reply ever tells
-        self._used_up_at: float | None = None
-        self._question: float | None = None  # which send it was, by what had been reckoned
         self._burnt = 0.0  # cost of refused requests, of late
-        self._others = 0.0  # permits a second that other clients seem to take
+        self._others = Others()
         self._usual = 0.0  # cost of a send
         self._trip = 0.0  # seconds from a send to what its reply tells
 
@@ -145,6 +124,11 @@ class Meter:
         return self.limit / self.period
 
     @property
+    def factor(self) -> float:
+        """What is charged for a request, over what we reckon."""
+        return self._charging.factor
+
+    @property
     def undecided(self) -> bool:
         """Whether a single reply should be seen before the gates open."""
         return self.clock.probing
@@ -152,34 +136,23 @@ class Meter:
     @property
     def reserve(self) -> float:
         """Permits that are held back: where capacity comes back all the time, arrivals in another order can need it."""
+        unsure = uncertain(self.dimension, self._outstanding, self._usual, most=self.limit / 4)
         if self._is_exact:
-            return max(min(self._burnt, max(self.limit * RESERVE_SHARE, 1.0)), self._uncertain)
+            return max(min(self._burnt, max(self.limit * RESERVE_SHARE, 1.0)), unsure)
         shuffled = max(1.0, self.rate * SHUFFLE)
-        theirs = DEVIATIONS * (self._others * self._trip) ** 0.5  # may have come more often than usual meanwhile
-        most = max(self.limit * RESERVE_SHARE, 1.0, self._others * OTHERS_AHEAD)
-        return max(min(max(DEVIATIONS * self._deviation, shuffled), most), min(theirs, self.limit / 4), self._uncertain)
-
-    @property
-    def _uncertain(self) -> float:
-        """Tokens that those in flight may take beyond what we reckon: what each takes is known by its answer only."""
-        if self.dimension is Dimension.REQUESTS:
-            return 0.0
-        return min(DEVIATIONS * SPREAD * (self._outstanding * self._usual) ** 0.5, self.limit / 4)
+        theirs: float = DEVIATIONS * (self._others.rate * self._trip) ** 0.5  # may have come more often than usual
+        most = max(self.limit * RESERVE_SHARE, 1.0, self._others.rate * OTHERS_AHEAD)
+        return max(min(max(DEVIATIONS * self._deviation, shuffled), most), min(theirs, self.limit / 4), unsure)
 
     @property
     def _is_exact(self) -> bool:
         """Whether the order of arrivals makes no difference: all that counts is how many, and all of them are ours."""
-        return self.algorithm not in STEADY and self._others < OTHERS_FEW * self.rate
+        return self.algorithm not in STEADY and self._others.are_few(self.rate)
 
     @property
     def remaining(self) -> float:
         """The level at the last event."""
         return self._level
-
-    @property
-    def used(self) -> float:
-        """Share of the limit that our own sends of the last period took; near 1, a refusal is a matter of moments."""
-        return self._spent.total / self.limit
 
     @property
     def account(self) -> float:
@@ -202,7 +175,6 @@ class Meter:
         level = max(self._level, self._least) if alone and self.replies else self._level
         missing = min(cost, self.limit - reserve) + reserve - level
         if missing <= EPSILON:
-            self._used_up_at = None
             unseen = 0.0 if alone else self.clock.unseen(now)
             if unseen and missing + self.limit / 2 > EPSILON:
                 return unseen  # the limit may have changed: the other half goes when a reply tells
@@ -211,28 +183,16 @@ class Meter:
             return until_end
         match self.algorithm:
             case Algorithm.BUCKET | Algorithm.COUNTER:
-                return max(self._at - now, 0.0) + missing / (self.rate - self._others)
+                return max(self._at - now, 0.0) + missing / (self.rate - self._others.rate)
             case Algorithm.SLIDING if (sent := self._spent.sent_when(missing)) < inf:
-                return min(max(sent + self.period + GUARD + self._lag - now, EPSILON), self._question_in(cost, now))
+                return max(sent + self.period + GUARD + self._lag - now, EPSILON)
             case _:  # others' requests fill it, or we can't tell: one request asks
                 return max(self._probe_at - now, 0.0) if alone else inf
-
-    def _question_in(self, cost: float, now: float) -> float:
-        """Seconds until a bucket would surely have *cost* again, so that one request may tell whether this is one."""
-        if not self._may_ask:
-            return inf
-        if self._used_up_at is None:
-            self._used_up_at = now
-        return max(self._used_up_at + max(ASK_AFTER, ASK_COSTS * cost / self.rate) - now, 0.0)
 
     def take(self, cost: float, at: float) -> Mark:
         """Charge a send that leaves at *at* (which may lie a little ahead)."""
         self._advance(at)
         self._reckoned += cost
-        if self._first_at is None:
-            self._first_at = at
-        if self._may_ask and self._used_up_at is not None and self._level + EPSILON < cost:
-            self._may_ask, self._question = False, self._reckoned
         if at > self._burst.since + BURST:
             self._burst = _Burst(at)
         self._burst.reckoned = self._reckoned
@@ -270,19 +230,6 @@ class Meter:
             self._spent.give_back(-extra)
         elif extra > 0:
             self._spent.add(extra, self._at, period=self.period)
-
-    def passed(self, mark: Mark, now: float) -> None:
-        """A send was answered. More than the limit in one window's time, and capacity comes back all the time."""
-        if mark.reckoned != self._question or self._first_at is None:
-            return
-        self._question, self._may_ask, self._used_up_at = None, True, now
-        if self._spent.total < self.limit + ASKED_RIGHT * mark.cost:
-            return  # room that was left after all
-        self._may_ask = False
-        self.clock.algorithm = Algorithm.BUCKET
-        self._advance(now)
-        spare = max(2 * mark.cost, SPARE * self.limit)  # no reply will ever correct us
-        self._level = min(self.limit + self.rate * (now - self._first_at) - self._own - spare, self.limit)
 
     def restore(self, cost: float, sent: float) -> None:
         """At a start, oldest first: what an earlier run sent still counts."""
@@ -327,20 +274,20 @@ class Meter:
             self._anchored = False  # of what has come back until now, our account knows nothing
         self._least = min(self._least, remaining)
         if self.dimension is not Dimension.REQUESTS and mark.cost:
-            self._learn_charge(window, mark, refused=refused)
+            request = mark.cost / self.factor
+            if refused:
+                self._charging.refused(window.requested or (remaining + 1.0), request)
+            elif self.algorithm not in SETTLED:  # what comes back there, we know too roughly
+                told = {"reckoned": mark.reckoned, "back": mark.back, "request": request, "shuffled": mark.shuffled}
+                self._charging.learn(remaining, **told)
         self._project(remaining, mark)
 
-    def refused(
-        self, mark: Mark, now: float, window: Window | None = None, retry_after: float | None = None
-    ) -> None:
+    def refused(self, mark: Mark, now: float, window: Window | None = None, retry_after: float | None = None) -> None:
         """A refusal is an observation: there was not enough for that cost, and the send itself was not charged.
 
         A bucket may be in debt, which ``remaining`` does not show: then *retry_after* does.
         """
         self._advance(now)
-        if mark.reckoned == self._question:
-            self.charge(-mark.cost)
-            return
         self.refusals += 1
         if self.algorithm is Algorithm.SLIDING and self.limit - self._spent.total > ROOM * self.limit:
             self.clock.doubt(now)
@@ -359,29 +306,16 @@ class Meter:
         if retry_after is not None and self.algorithm is Algorithm.BUCKET and retry_after < self.period:
             left = min(left, mark.cost - retry_after * self.rate)
         self._least = min(self._least, left)
-        if self.algorithm is Algorithm.SLIDING and self._untold:  # our own log is all that there is
-            self._lag = min(self._lag + GUARD, LAG_MOST)
-            return
         if self.algorithm is Algorithm.SLIDING and self._is_exact:
             self._lag = min(self._lag + GUARD, LAG_MOST)
-            self._others += OTHERS_FEW * self.rate * 0.8  # once is a matter of milliseconds, twice is somebody else
+            self._others.hint(self.rate)
             return
-        if self.algorithm in STEADY and not self._untold:
-            self._suspect(max(self._level - left - drift, 0.0), now if mark.at is None else mark.at)
+        if self.algorithm in STEADY:
+            taken, at = max(self._level - left - drift, 0.0), now if mark.at is None else mark.at
+            self._others.took(taken, at, sent=self._own, whole=self.rate, period=self.period)
         self._level = min(self._level, left + drift)
 
     # -- private
-
-    def _suspect(self, taken: float, at: float) -> None:
-        """What we thought was there, somebody else had taken. Between two refusals, all that we did not get."""
-        passed = at - self._empty[0]
-        if BETWEEN <= passed <= self.period:
-            theirs = self.rate - (self._own - self._empty[1]) / passed
-        else:
-            theirs = self._others + taken * TAKEN_GAIN
-        self._others = min(max(theirs, self._others), self.rate * OTHERS_MOST)
-        if passed >= BETWEEN:
-            self._empty = (at, self._own)
 
     def _advance(self, now: float) -> None:
         passed = now - self._at
@@ -397,7 +331,7 @@ class Meter:
             case _:
                 back = 0.0
         self._least = min(self._least + back, self.limit)
-        back -= 0.0 if self._is_exact else passed * self._others
+        back -= 0.0 if self._is_exact else passed * self._others.rate
         self._back += back
         self._account += back
         self._level = min(self._level + back, self.limit)
@@ -407,7 +341,7 @@ class Meter:
         elif self.algorithm is Algorithm.SLIDING and self._is_exact and self._outstanding <= EPSILON:
             self._level = self.limit - self._spent.total  # our own log says it all
         self._deviation *= 0.5 ** (passed / self.period)
-        self._others *= 0.5 ** (passed / self.period)
+        self._others.fade(passed, self.period)
         self._burnt *= 0.5 ** (passed / self.period)
 
     def _expect(self, window: Window | None, now: float) -> None:
@@ -446,41 +380,13 @@ class Meter:
         if self._outstanding <= EPSILON:  # all that we sent is in what replies told: no interval is left
             self._level = min(max(self._level, self._least), self._least + 1.0)
             return
-        missing = self._level - 1.0 - then - overtaken  # remaining is told in whole permits
-        self._others = min(max(self._others + missing * OTHERS_GAIN, 0.0), self.rate * OTHERS_MOST)
+        self._others.missing(self._level - 1.0 - then - overtaken, self.rate)  # remaining is told in whole permits
         if self._level > high:
             self._correct(high - self._level, GAIN_UP if self._is_exact else GAIN_DOWN)
         elif self._level < low:
             self._correct(low - self._level, GAIN_UP)
         else:
             self._deviation *= 1 - DEVIATION_GAIN
-
-    def _learn_charge(self, window: Window, mark: Mark, *, refused: bool) -> None:
-        """What a request is charged, of what we reckon: by the fall of ``remaining`` over many, or by a refusal."""
-        assert window.remaining is not None
-        reckoned = mark.cost / self.factor
-        if refused:
-            needs = window.requested or (window.remaining + 1.0)
-            self.factor = min(max(self.factor, needs / reckoned), FACTOR_MAX)
-            return
-        now = (window.remaining, mark.reckoned, mark.back)
-        if self.algorithm in SETTLED:  # what comes back there, we know too roughly
-            return
-        if self._since is None:
-            self._since = now
-            return
-        spent = now[1] - self._since[1]
-        if spent < CHARGES * reckoned + SHUFFLES * mark.shuffled / self.factor:
-            return
-        fallen = self._since[0] - window.remaining + now[2] - self._since[2]
-        self._since = now
-        factor = min(max(fallen / spent, 1 / FACTOR_MAX), FACTOR_MAX)
-        if abs(factor / self.factor - 1.0) < CHARGED_RIGHT:
-            self._doubts = 0
-        elif (doubts := self._doubts + 1) >= DOUBTS:
-            self.factor, self._doubts = factor, 0
-        else:
-            self._doubts = doubts
 
     def _correct(self, error: float, gain: float) -> None:
         self._level += error * gain

@@ -2,11 +2,12 @@
 
 AIMD, with what others learned the hard way: one cut per *generation* (a refused request was admitted under an older
 limit, and a hundred of them are one event), growth only while the slots are really full, and a hold near the last
-refusal whose patience doubles, and at most one try for a hundred answers. A limit of 1 is reachable. Overload is the platform's state, not our limit: it only
-pauses growth. A server that refuses nothing and queues everything (vLLM, llama.cpp) is no faster for more in flight:
-growth ends where answers a second no longer grow. Where the server tells nothing, the first refusal may come for all
-that is in flight at once: there growth rests at a ceiling, which doubles when it was calm for a while. (Chiu and Jain 1989; the generation rule is
-NVIDIA-NeMo/DataDesigner's, the saturation rule Netflix/concurrency-limits'.)
+refusal whose patience doubles, with at most one try for a hundred answers. A limit of 1 is reachable. Overload is the
+platform's state, not our limit: it only pauses growth. A server that refuses nothing and queues everything (vLLM,
+llama.cpp) is no faster for more in flight: growth ends where answers a second no longer grow. Where the server tells
+nothing, the first refusal may come for all that is in flight at once: there growth rests at a ceiling, which doubles
+when it was calm for a while. (Chiu and Jain 1989; the generation rule is NVIDIA-NeMo/DataDesigner's, the saturation
+rule Netflix/concurrency-limits'.)
 """
 
 from collections import deque
@@ -115,7 +116,7 @@ class Slots:
         self._stages.append((self._stage.limit, (self._stage.answers - 1) / (now - self._stage.since)))
         self._stage = _Stage(self._limit, now)
         if len(self._stages) > 2 and self._stages[-1][1] < GAIN * self._stages[-3][1]:  # noqa: PLR2004  (two stages ago)
-            self._limit = max(1.0, self._stages[-3][0])
+            self._limit = self._stages[-2][0]  # where the stage ended that was as fast
             self._stages.clear()
             self._stage = _Stage(self._limit, now)
             self._hold_until = now + self._patience
@@ -124,6 +125,9 @@ class Slots:
     def refused(self, generation: int, now: float) -> None:
         """Too many in flight, said the server of a request that left in *generation*."""
         if generation != self.generation:
+            if generation == self.generation - 1 and self.in_flight - 1 < self.limit:  # one more of the same event
+                self._limit = max(1.0, float(self.in_flight - 1))
+                self.refused_at = self.limit + 1
             return
         again = self.refused_at is not None and self.limit >= self.refused_at
         self._patience = min(self._patience * 2, PATIENCE_MAX) if again else PATIENCE

@@ -79,6 +79,10 @@ HINTS: Mapping[FailureClass, Hint] = {
         "the model's reasoning used up max_tokens before it answered; it was charged",
         "raise max_tokens or switch thinking off in the body, then run again",
     ),
+    FailureClass.NO_VALID_RESPONSE: Hint(
+        "the model came to no answer",
+        "edit the prompt, or batchrunner retry --class no_valid_response",
+    ),
     FailureClass.RESPONSE_TOO_LARGE: Hint(
         "the answer was larger than what is accepted",
         "lower max_tokens",

@@ -1,0 +1,275 @@
+"""All windows of one endpoint, key and model, and three kinds of watch on them.
+
+* *told*: a window that replies report on. Trusted most; corrected by each reply (meter.py).
+* *stated*: what the user configured (stated.py), until replies confirm the limit.
+* *found*: the server refuses without saying why (found.py).
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from batchrunner.limits.clock import Algorithm
+from batchrunner.limits.diary import Diary
+from batchrunner.limits.found import Found
+from batchrunner.limits.meter import Mark, Meter
+from batchrunner.limits.stated import Stated
+from batchrunner.quota import Dimension, Window
+from batchrunner.task import Failure
+
+MINUTE = 60.0
+USED_UP = 0.95  # of a stated limit
+CONFIRMED = 0.95  # of a stated limit, told by the server, is the same limit
+SOON = 2.0  # seconds; a refusal to be repeated by then, with plenty remaining, is of too many at once
+STATED = "stated"
+FINDABLE = (Dimension.REQUESTS, Dimension.TOKENS)
+
+Key = tuple[Dimension, str]
+Marks = tuple[tuple[Key, Mark], ...]
+
+
+class Windows:
+    """What is left, over all of them. *cost* is tokens; a window of requests counts one."""
+
+    def __init__(self, *, now: float) -> None:
+        self._told: dict[Key, Meter] = {}
+        self._stated: dict[Dimension, Stated] = {}
+        self._found = {dimension: Found(now=now) for dimension in FINDABLE}
+        self._confirmed: frozenset[Dimension] = frozenset()
+        self._noted: dict[Dimension, int] = {}
+
+    def state(self, dimension: Dimension, limit: float, *, now: float) -> None:
+        """The user says: *limit* a minute."""
+        self._stated[dimension] = Stated(dimension, limit, now=now, period=MINUTE)
+
+    # -- may it go?
+
+    @property
+    def undecided(self) -> bool:
+        """Whether a single reply should be seen before the others go."""
+        return any(meter.undecided for meter in self._told.values())
+
+    def waits(self, cost: float, now: float, *, alone: bool) -> Iterator[tuple[float, str]]:
+        """Seconds that each window asks for, and its name; *alone*: nothing is in flight."""
+        for (dimension, _), meter in self._told.items():
+            yield meter.wait(_share(dimension, cost), now, alone=alone), _NAMES.get(dimension, dimension)
+        for dimension, stated in self._stated.items():
+            if dimension not in self._confirmed:
+                yield stated.wait(_share(dimension, cost), now, alone=alone), _NAMES[dimension]
+        for dimension, found in self._found.items():
+            yield found.wait(_share(dimension, cost), now, alone=alone), _NAMES[dimension]
+
+    def take(self, cost: float, at: float) -> Marks:
+        """Charge a send that leaves at *at* to all of them."""
+        for dimension, found in self._found.items():
+            found.take(_share(dimension, cost), at)
+        return tuple((key, watch.take(_share(key[0], cost), at)) for key, watch in self._watches())
+
+    # -- what came of it
+
+    def release(self, marks: Marks) -> None:
+        """A send has ended, however it did."""
+        for key, mark in marks:
+            if (watch := self._watch(key)) is not None:
+                watch.release(mark)
+
+    def refund(self, marks: Marks, cost: float) -> None:
+        """A send that was not charged."""
+        for key, mark in marks:
+            if (watch := self._watch(key)) is not None:
+                watch.charge(-mark.cost)
+        for dimension, found in self._found.items():
+            found.charge(-_share(dimension, cost))
+
+    def use(self, tokens: float) -> None:
+        """So many tokens more than reckoned were used: what is told corrects itself, elsewhere usage is the truth."""
+        if (stated := self._stated.get(Dimension.TOKENS)) is not None:
+            stated.charge(tokens)
+        if (found := self._found.get(Dimension.TOKENS)) is not None:
+            found.charge(tokens)
+
+    def observe(
+        self, window: Window, marks: Marks, cost: float, *, sent_at: float, received_at: float, refused: bool
+    ) -> bool:
+        """Take in what a reply told of one window; returns whether it is one that none reported on before."""
+        key, mark, new = self._key(window), None, False
+        meter = self._told.get(key)
+        if meter is None:
+            meter = self._meet(key, window, cost, min(sent_at, received_at))
+            if meter is None:
+                return False
+            mark, new = meter.take(_share(key[0], cost), sent_at), True
+            meter.release(mark)
+        mark = mark or dict(marks).get(key) or Mark(meter.account, meter.account, meter.clock.epoch, 0.0)
+        meter.observe(window, mark, sent_at=sent_at, received_at=received_at, refused=refused)
+        self._confirmed = frozenset(dimension for dimension in self._stated if self._is_confirmed(dimension))
+        return new
+
+    def accepted(self, marks: Marks, cost: float, *, sent_at: float, now: float) -> bool:
+        """It was let through; returns whether a window is known that nobody told of."""
+        for key, mark in marks:
+            if key[1] == STATED:
+                self._stated[key[0]].passed(mark, now)
+        for dimension, found in self._found.items():
+            found.accepted(_share(dimension, cost), sent_at, now)
+        return any(found.is_known for found in self._found.values())
+
+    def refused(self, marks: Marks, cost: float, failure: Failure, *, sent_at: float, now: float) -> bool:
+        """Whichever window is exhausted refused; if none is, something hidden did. Returns False if it was no window:
+        the server says that there was enough, and refuses all the same, so most likely it was too many at once.
+        """
+        told = {self._key(window): window for window in failure.quota.windows}
+        short = {key for key, window in told.items() if key in self._told and _is_short(window, cost)}
+        if not told:  # at a limit that was stated, a refusal may just be a moment too early
+            used = {key: self._stated[key[0]].used for key, _ in marks if key[1] == STATED}
+            short = {key for key, share in used.items() if share == max(used.values()) and share >= USED_UP}
+        for key, mark in marks:
+            if (watch := self._watch(key)) is not None and key in short:
+                watch.refused(mark, now, told.get(key), failure.retry_after)
+            elif watch is not None:
+                watch.charge(-mark.cost)
+        hidden = failure.dimension if failure.dimension in FINDABLE else Dimension.REQUESTS
+        for dimension, found in self._found.items():
+            if dimension is not hidden or short:
+                found.charge(-_share(dimension, cost))
+        if short:
+            return True
+        share = _share(hidden, cost)
+        if hidden not in self._found:
+            if (failure.retry_after or 0.0) <= SOON:
+                return False
+            self._found[hidden] = Found(now=now)
+            self._found[hidden].take(share, sent_at)
+        self._found[hidden].refused(share, sent_at, now, retry_after=failure.retry_after)
+        return True
+
+    # -- what is believed
+
+    @property
+    def pace(self) -> tuple[float, float] | None:
+        """Sends a second that the tightest bucket allows, and how many at once; None if none is known."""
+        watches = [watch for (seen, _), watch in self._watches() if seen is Dimension.REQUESTS]
+        buckets = [watch for watch in watches if watch.algorithm is Algorithm.BUCKET]
+        if not buckets or len(buckets) < len(watches):
+            return None
+        tightest = min(buckets, key=lambda watch: watch.rate)
+        return tightest.rate, max(tightest.limit, 1.0)
+
+    def largest(self, dimension: Dimension) -> float | None:
+        """The most one request may ever cost: the smallest limit told or stated in that dimension."""
+        return min((watch.limit for (seen, _), watch in self._watches() if seen is dimension), default=None)
+
+    def per_minute(self, dimension: Dimension) -> float | None:
+        rates = [watch.rate for (seen, _), watch in self._watches() if seen is dimension]
+        if (found := self._found.get(dimension)) is not None and found.is_known:
+            rates.append(found.rate)
+        return min(rates) * MINUTE if rates else None
+
+    def beliefs(self) -> list[dict[str, Any]]:
+        """What was learned, as JSON for the database."""
+        seen: list[dict[str, Any]] = [
+            {
+                "dimension": dimension,
+                "kind": kind,
+                "limit": watch.limit,
+                "period": watch.period,
+                "algorithm": watch.algorithm,
+                "remaining": round(watch.remaining, 1),
+                "reserve": round(watch.reserve, 1),
+                "replies": watch.replies,
+                "refusals": watch.refusals,
+            }
+            for (dimension, kind), watch in self._watches()
+        ]
+        for dimension, found in self._found.items():
+            if found.is_known:
+                clock = {"limit": found.limit, "period": found.period, "algorithm": found.algorithm}
+                seen.append({"dimension": dimension, "kind": "found", **clock, "evidence": found.evidence})
+        return seen
+
+    def believe(self, seen: Mapping[str, Any], *, now: float) -> None:
+        """One of an earlier run's beliefs. Raises KeyError, TypeError or ValueError for what is none."""
+        dimension, kind = Dimension(seen["dimension"]), str(seen["kind"])
+        limit, period, algorithm = float(seen["limit"]), float(seen["period"]), Algorithm(seen["algorithm"])
+        if not (0 < limit < float("inf") and 0 < period < float("inf")):
+            raise ValueError(f"a limit of {limit} in {period} s is none")
+        if kind == "found":
+            self._found[dimension] = Found(now=now)
+            self._found[dimension].believe(limit, period, algorithm, now=now)
+        elif kind != STATED:
+            meter = Meter(dimension, limit, now=now, algorithm=algorithm)
+            meter.clock.period = period
+            self._told[dimension, kind] = meter
+            self._found.pop(dimension, None)
+
+    def remember(self, sent: float, cost: float, now: float) -> None:
+        """A send of an earlier run, at *sent*, oldest first: it still counts in every window that was open then."""
+        for (dimension, _), watch in self._watches():
+            if sent > now - watch.period:
+                watch.restore(_share(dimension, cost), sent)
+        for dimension, found in self._found.items():
+            if sent > now - found.period:
+                found.restore(_share(dimension, cost), sent)
+
+    def note(self, diary: Diary, now: float, evidence: str) -> None:
+        """Write down which beliefs are new."""
+        for (dimension, kind), meter in self._told.items():
+            told = evidence or f"{meter.replies} replies, {meter.refusals} refusals"
+            diary.note(f"{dimension} {kind} limit", meter.limit, now, told)
+            diary.note(f"{dimension} {kind} algorithm", f"{meter.algorithm} of {meter.period:g}s", now, told)
+        for dimension, found in self._found.items():
+            if found.is_known and self._noted.get(dimension) != found.version:
+                self._noted[dimension] = found.version
+                diary.note(f"{dimension} found", found.limit, now, evidence or found.evidence)
+                what = f"{found.algorithm} of {found.period:g}s"
+                diary.note(f"{dimension} found algorithm", what, now, found.evidence)
+
+    # -- private
+
+    def _watches(self) -> Iterator[tuple[Key, Meter | Stated]]:
+        yield from (((dimension, STATED), stated) for dimension, stated in self._stated.items())
+        yield from self._told.items()
+
+    def _watch(self, key: Key) -> Meter | Stated | None:
+        return self._stated.get(key[0]) if key[1] == STATED else self._told.get(key)
+
+    def _key(self, window: Window) -> Key:
+        """Which meter a window belongs to: by its name; by its limit, where only a refusal names the period."""
+        named = " ".join(filter(None, ("told", f"{window.period:g}s" if window.period else "", window.scope)))
+        key = (window.dimension, named)
+        if key in self._told or not window.period:
+            return key
+        for (dimension, kind), meter in self._told.items():
+            if dimension is window.dimension and meter.limit == window.limit:
+                return dimension, kind
+        return key
+
+    def _meet(self, key: Key, window: Window, cost: float, at: float) -> Meter | None:
+        """A window that no reply reported on before."""
+        limit = window.limit
+        if limit is None and window.remaining is not None:
+            limit = window.remaining + _share(key[0], cost)
+        if limit is None or limit <= 0:
+            return None
+        meter = Meter(window.dimension, limit, now=at, period=window.period)
+        self._told[key] = meter
+        self._found.pop(window.dimension, None)
+        return meter
+
+    def _is_confirmed(self, dimension: Dimension) -> bool:
+        """Whether the server itself tells of the limit that the user stated, or of a tighter one."""
+        stated = self._stated[dimension]
+        told = (meter for (seen, _), meter in self._told.items() if seen is dimension)
+        return any(stated.rate >= CONFIRMED * meter.rate for meter in told)
+
+
+def _share(dimension: Dimension, cost: float) -> float:
+    """What a request of *cost* tokens takes of a window of *dimension*."""
+    return cost if dimension in _TOKENS else 1.0
+
+
+def _is_short(window: Window, cost: float) -> bool:
+    return window.remaining is not None and window.remaining < _share(window.dimension, cost)
+
+
+_TOKENS = frozenset({Dimension.TOKENS, Dimension.INPUT_TOKENS, Dimension.OUTPUT_TOKENS})
+_NAMES = {Dimension.REQUESTS: "rpm", Dimension.TOKENS: "tpm"}

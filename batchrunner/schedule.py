@@ -1,0 +1,159 @@
+"""When a run may claim tasks: hours of the day, and an end. Pure: told the time, and the zone where it is not here.
+
+Times of day are those on the wall, summer time and all: 00:00-07:00 is eight hours long in the night in which the
+clocks go back. A window that ends before it begins goes over midnight.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, time, timedelta, tzinfo
+from math import inf
+
+from batchrunner.errors import ConfigError
+
+_TIME = re.compile(r"([01]?\d|2[0-3]):([0-5]\d)|24:00")
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)([smhd])")
+_SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+@dataclass(frozen=True, slots=True)
+class Hours:
+    """From *start* to *end* on the wall, every day."""
+
+    start: time
+    end: time
+
+    def __str__(self) -> str:
+        return f"{self.start:%H:%M}-{self.end:%H:%M}"
+
+    def hold(self, at: time) -> bool:
+        if self.start < self.end:
+            return self.start <= at < self.end
+        return at >= self.start or at < self.end
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Schedule:
+    """``hours``: open in any of them, always if there are none. ``ends_at``: UTC seconds; ``why`` says so in words."""
+
+    hours: tuple[Hours, ...] = ()
+    ends_at: float = inf
+    why: str = ""
+    zone: tzinfo | None = None
+
+    def opens_in(self, now: float) -> float:
+        """Seconds until tasks may be claimed: 0 if they may now, infinite if never again."""
+        if now >= self.ends_at:
+            return inf
+        if not self.hours or any(hours.hold(self._local(now).time()) for hours in self.hours):
+            return 0.0
+        opens = min(self._next(hours.start, now) for hours in self.hours)
+        return inf if opens >= self.ends_at else opens - now
+
+    def closes_in(self, now: float) -> float:
+        """Seconds for which tasks may be claimed from now on without a break; infinite if there is no end."""
+        if self.opens_in(now) > 0:
+            return 0.0
+        at = now
+        for _ in range(2 * len(self.hours) + 1):  # windows may follow upon each other
+            holding = [hours for hours in self.hours if hours.hold(self._local(at).time())]
+            if not holding:
+                break
+            at = max(self._next(hours.end, at) for hours in holding)
+        else:
+            at = inf
+        return min(at if self.hours else inf, self.ends_at) - now
+
+    def _next(self, at: time, now: float) -> float:
+        """The first moment after *now* at which the clock on the wall shows *at*."""
+        today = self._local(now).date()
+        moments = (
+            datetime.combine(today + timedelta(days=days), at, tzinfo=self.zone).timestamp() for days in range(3)
+        )
+        return next(moment for moment in moments if moment > now)
+
+    def _local(self, now: float) -> datetime:
+        return datetime.fromtimestamp(now, self.zone)
+
+
+ALWAYS = Schedule()
+
+
+class Door:
+    """A schedule as a run meets it: shut, nothing more is claimed; each time it shuts or opens is worth a word."""
+
+    def __init__(self, schedule: Schedule) -> None:
+        self._schedule = schedule
+        self._was_open = True
+        self.word: str | None = None  # what there is to say since ``wait`` was last asked
+
+    def wait(self, now: float) -> float:
+        """Seconds until tasks may be claimed; 0 if they may now."""
+        wait = self._schedule.opens_in(now)
+        self.word = None
+        if self._was_open != (wait == 0):
+            self._was_open = wait == 0
+            self.word = "the window is open: going on" if self._was_open else self._shut(now + wait)
+        return wait
+
+    def _shut(self, opens_at: float) -> str:
+        if opens_at == inf:
+            return f"{self._schedule.why} is reached: nothing more is sent"
+        hours = ", ".join(map(str, self._schedule.hours))
+        when = datetime.fromtimestamp(opens_at, self._schedule.zone)
+        return f"outside of --window {hours}: going on at {when:%Y-%m-%d %H:%M}"
+
+
+def make_schedule(
+    *,
+    windows: Sequence[str] = (),
+    finish_by: str | None = None,
+    max_time: str | None = None,
+    now: float,
+    zone: tzinfo | None = None,
+) -> Schedule:
+    """Out of what the options say: ``00:00-07:00``, ``06:00`` or an ISO time, ``6h``. Raises ConfigError."""
+    ends = []
+    if finish_by is not None:
+        ends.append((_instant(finish_by, now, zone), f"--finish-by {finish_by}"))
+    if max_time is not None:
+        ends.append((now + read_duration(max_time, option="--max-time"), f"--max-time {max_time}"))
+    ends_at, why = min(ends, default=(inf, ""))
+    return Schedule(hours=tuple(map(_hours, windows)), ends_at=ends_at, why=why, zone=zone)
+
+
+def read_duration(text: str, *, option: str) -> float:
+    """Seconds of ``90s``, ``15m``, ``6h``, ``2d`` or ``1h30m``. Raises ConfigError."""
+    text = text.strip()
+    parts = _DURATION.findall(text)
+    seconds = sum(float(amount) * _SECONDS[unit] for amount, unit in parts)
+    if not parts or "".join(amount + unit for amount, unit in parts) != text or not seconds:
+        raise ConfigError(f"{option} {text!r}: should look like 90s, 15m, 6h or 2d")
+    return seconds
+
+
+def _hours(text: str) -> Hours:
+    start, dash, end = text.strip().partition("-")
+    if not dash or not _TIME.fullmatch(start) or not _TIME.fullmatch(end) or _clock(start) == _clock(end):
+        raise ConfigError(f"--window {text!r}: should look like 00:00-07:00")
+    return Hours(_clock(start), _clock(end))
+
+
+def _instant(text: str, now: float, zone: tzinfo | None) -> float:
+    text = text.strip()
+    if _TIME.fullmatch(text):
+        return Schedule(zone=zone)._next(_clock(text), now)  # noqa: SLF001  (of this file)
+    try:
+        when = datetime.fromisoformat(text)
+    except ValueError:
+        raise ConfigError(f"--finish-by {text!r}: should look like 06:00 or 2026-11-24T06:00") from None
+    at = (when if when.tzinfo else when.replace(tzinfo=zone)).timestamp()
+    if at <= now:
+        raise ConfigError(f"--finish-by {text}: that is over")
+    return at
+
+
+def _clock(text: str) -> time:
+    hour, minute = map(int, text.split(":"))
+    return time(hour % 24, minute)
