@@ -28,4 +28,10 @@ def make_purse(
     with store.transaction() as connection:
         earlier = spending(connection, job_id)
     before = next((one for one in earlier if one.currency == tariff.currency), None)
-    return Purse(tariff, settings=settings, before=before)
+    purse = Purse(tariff, settings=settings, before=before)
+    for model in models:
+        for first in waiting.fresh(model, after=0, limit=1)[0]:  # told before anything is sent, if all lines are alike
+            lanes = [f"{route.name}/{route.name_of(model)}" for route in routes if route.serves(model)]
+            if not any(purse.has_bound(lane, first.endpoint, first.body) for lane in lanes):
+                raise ConfigError(purse.unbounded(first.custom_id))
+    return purse
