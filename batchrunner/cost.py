@@ -21,8 +21,9 @@ CHAT, TEXT, RESPONSES, EMBEDDINGS = "chat/completions", "completions", "response
 _NANOS = Decimal(1000)  # 1 of a currency for a million tokens is a thousand billionths for one
 # Parts and tools whose tokens are not in the body. Inside a JSON string the quotes would be escaped.
 _FROM_ELSEWHERE = re.compile(
-    r'"(?:image|image_url|input_image|audio|input_audio|video|video_url|file|file_url|input_file|web_search\w*|'
-    r'web_browser|retrieval|file_search|code_interpreter|mcp|previous_response_id|conversation|plugins)"'
+    r'"type"\s*:\s*"(?:image|image_url|input_image|audio|input_audio|video|video_url|file|file_url|input_file|document|'
+    r'web_search\w*|web_browser|retrieval|file_search|code_interpreter|mcp)"'
+    r'|"(?:previous_response_id|conversation|plugins|web_search_options|search_parameters|enable_search)"\s*:'
 )
 
 
@@ -61,6 +62,25 @@ def most(model: Model, endpoint: str, body: str) -> int | None:
     return _whole(prompt * max(price.input, price.cached or price.input) + output * price.output)
 
 
+def is_capped(body: str) -> bool:
+    """Whether the request itself says how long its answer may be."""
+    asked = _read(body)
+    return asked is not None and _cap(asked) is not None
+
+
+def _read(body: str) -> _Asked | None:
+    try:
+        return _READ.decode(body)
+    except msgspec.DecodeError:
+        return None
+
+
+def _cap(asked: _Asked) -> int | None:
+    """The largest where several names are given."""
+    caps = [cap for cap in (asked.max_tokens, asked.max_completion_tokens, asked.max_output_tokens) if _is_count(cap)]
+    return max(caps, default=None)
+
+
 def _prompt(model: Model, endpoint: str, body: str) -> int | None:
     if endpoint not in (CHAT, TEXT, RESPONSES, EMBEDDINGS):
         return None  # what others count is not known: a rerank pays for its query with every document
@@ -72,12 +92,10 @@ def _prompt(model: Model, endpoint: str, body: str) -> int | None:
 
 
 def _output(model: Model, endpoint: str, body: str) -> int | None:
-    try:
-        asked = _READ.decode(body)
-    except msgspec.DecodeError:
+    asked = _read(body)
+    if asked is None:
         return None
-    caps = [cap for cap in (asked.max_tokens, asked.max_completion_tokens, asked.max_output_tokens) if _is_count(cap)]
-    known = [bound for bound in (max(caps, default=None), model.max_output) if bound is not None]
+    known = [bound for bound in (_cap(asked), model.max_output) if bound is not None]
     each = min(known, default=model.context)
     if each is None:
         return None

@@ -24,9 +24,7 @@ from batchrunner.config import Endpoint, LimitSettings, RetrySettings, Route, Ru
 from batchrunner.coordinator import Coordinator, Grant
 from batchrunner.db.lock import OwnerLock
 from batchrunner.db.store import NO_LAST, Store
-from batchrunner.db.sums import spending
-from batchrunner.db.waiting import Waiting
-from batchrunner.errors import BatchRunnerError, ConfigError, JobFileError
+from batchrunner.errors import BatchRunnerError, JobFileError
 from batchrunner.exits import ExitCode
 from batchrunner.jobfile.options import ReadOptions
 from batchrunner.lanemaker import LaneMaker
@@ -34,11 +32,11 @@ from batchrunner.lanes import Lanes
 from batchrunner.loader import STDIN, Decide, Loaded, load
 from batchrunner.logbook import Standing
 from batchrunner.provider import GENERIC
+from batchrunner.pursemaker import make_purse
 from batchrunner.quota import Quota
-from batchrunner.record import Spending
 from batchrunner.retry import Limit, Stop
 from batchrunner.schedule import ALWAYS, Door, Schedule
-from batchrunner.spending import Purse, SpendSettings, Tariff, tariff_of
+from batchrunner.spending import SpendSettings
 from batchrunner.task import Counts, Lease, Outcome, Report, Sighting, TaskState
 from batchrunner.worker import Worker
 
@@ -150,7 +148,7 @@ class Runner:
         )
         self.job_id = self.loaded.job_id
         self.resent = self._store.recover(self.job_id, at=now, hold=options.run.in_flight == "hold")
-        self.tariff = self._make_tariff()
+        self._purse = make_purse(self._store, self.job_id, options.routes, options.spend, self._warn)
         self.run_id = self._store.begin_run(
             self.job_id,
             started_at=now,
@@ -159,7 +157,7 @@ class Runner:
             version=__version__,
             endpoint=", ".join(route.endpoint.base_url for route in options.routes),
             settings=options.settings,
-            currency=self.tariff.currency,
+            currency=self._purse.state.currency,
         )
         self._believed_at = now
         self._maker = self._make_maker(now)
@@ -200,19 +198,6 @@ class Runner:
 
     # -- private
 
-    def _make_tariff(self) -> Tariff:
-        """Each model that waits is taken by some lane, and a budget can be kept there. Raises ConfigError."""
-        routes = self._options.routes
-        waiting = Waiting(self._store, self.job_id)
-        models = [model for model in waiting.models if waiting.has(model)]
-        for model in models:
-            if not any(route.serves(model) for route in routes):
-                raise ConfigError(f"no lane takes the model {model!r} of the job's lines; add it to a lane's models")
-        tariff = tariff_of(routes, models, self._options.spend)
-        if tariff.models and tariff.others:
-            self._warn(f"not counted in the cost, for want of a price in {tariff.currency}: {', '.join(tariff.others)}")
-        return tariff
-
     def _make_maker(self, now: float) -> LaneMaker:
         options = self._options
         return LaneMaker(
@@ -247,14 +232,8 @@ class Runner:
             rng=Random(self._options.seed),
             hold=run.in_flight == "hold",
             last=last,
-            purse=Purse(self.tariff, settings=self._options.spend, before=self._spent_before()),
+            purse=self._purse,
         )
-
-    def _spent_before(self) -> Spending | None:
-        with self._store.transaction() as connection:
-            return next(
-                (one for one in spending(connection, self.job_id) if one.currency == self.tariff.currency), None
-            )
 
     async def _send(self, lease: Lease, /, *, now: float, on_head: Callable[[Quota], None]) -> Outcome:
         """By the client of the lane's route: a key never meets another address."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from batchrunner.budget import Budget
 from batchrunner.config import Route
-from batchrunner.cost import cost_of, most
+from batchrunner.cost import cost_of, is_capped, most
 from batchrunner.errors import ConfigError
 from batchrunner.money import Money, money_text
 from batchrunner.prices import Priced, Prices
@@ -19,6 +19,7 @@ from batchrunner.retry import SNOOZE, Limit
 from batchrunner.task import Abandoned, Failure, FailureClass, Lease, Outcome, Released, Success
 
 ALERT = 0.8  # of the budget
+UNCAPPED = ", for it does not say max_tokens (--param max_tokens=1000)"
 # What such a reply says of its usage may not be all of it.
 CUT_OFF = frozenset({FailureClass.TRUNCATED, FailureClass.TIMEOUT, FailureClass.NETWORK})
 
@@ -103,6 +104,11 @@ class Purse:
         worst = self._most(lane, endpoint, body)
         return self._settings.unpriced_ok if worst is None else self._budget.fits(worst)
 
+    def has_bound(self, lane: str, endpoint: str, body: str) -> bool:
+        """Whether it is known what a request may cost at most, where there is a budget to be kept."""
+        is_free = self._budget.limit is None or self._settings.unpriced_ok
+        return is_free or self._most(lane, endpoint, body) is not None
+
     def reserve(self, lane: str, endpoint: str, body: str) -> int | None:
         """Keep back the most that a request can cost; None where that is not known. It was asked whether it fits."""
         self._is_short = False
@@ -127,16 +133,20 @@ class Purse:
         budget, currency = self._budget, self._tariff.currency
         amounts = [amount for lane in lanes if (amount := self._most(lane, endpoint, body)) is not None]
         if not amounts:
-            return Limit(
-                f"nothing bounds what the next request ({custom_id}) may cost, so the budget "
-                f"of {self._settings.budget} can't be kept: give it "
-                "max_tokens (--param max_tokens=1000), or --unpriced-ok"
-            )
+            return Limit(self.unbounded(custom_id))
         perhaps = f", {money_text(budget.unsettled, currency)} possibly charged" if budget.unsettled else ""
+        advice = "" if is_capped(body) else UNCAPPED
         return Limit(
             f"the budget of {money_text(budget.limit or 0, currency)} leaves too little: "
             f"{money_text(budget.spent, currency)} spent{perhaps}, {money_text(budget.left or 0, currency)} left, and "
-            f"the next request ({custom_id}) may cost {money_text(min(amounts), currency)}"
+            f"the next request ({custom_id}) may cost {money_text(min(amounts), currency)}{advice}"
+        )
+
+    def unbounded(self, custom_id: str) -> str:
+        """Why a request can't be part of a budget."""
+        return (
+            f"nothing bounds what the request {custom_id} may cost, so the budget of {self._settings.budget} can't be "
+            "kept: give it max_tokens (--param max_tokens=1000), or --unpriced-ok"
         )
 
     def word(self) -> str | None:

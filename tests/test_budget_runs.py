@@ -123,3 +123,12 @@ def test_an_unpriced_model_needs_a_word_where_there_is_a_budget(tmp_path: Path) 
         assert server.score().sends == 0
         done = br.run(job, base_url=server.base_url, budget=5, unpriced_ok=True)
     assert {result.cost for result in done.succeeded()} == {None}
+
+
+def test_what_nothing_bounds_is_told_before_anything_is_sent(tmp_path: Path) -> None:
+    """A model of which only the price is known, and lines without max_tokens."""
+    (tmp_path / "job.jsonl").write_text('{"model": "m", "messages": [{"role": "user", "content": "x"}]}\n')
+    with br.Simulator() as server:
+        with pytest.raises(br.ConfigError, match="max_tokens"):
+            br.run(tmp_path / "job.jsonl", base_url=server.base_url, prices=PRICES, budget=5)
+        assert server.score().sends == 0

@@ -105,6 +105,13 @@ def test_the_context_bounds_what_nothing_else_does() -> None:
     assert most(MODEL, CHAT, image) == 128_000 * 2_000 + 4_096 * 8_000
 
 
+def test_words_for_images_are_not_images() -> None:
+    """Neither in a text, nor as the name of a tool's parameter."""
+    tools = [{"type": "function", "function": {"parameters": {"properties": {"file": {"type": "string"}}}}}]
+    asked = body(max_tokens=1, tools=tools, messages=[{"role": "user", "content": '{"type": "image"}'}])
+    assert most(Model(price=PRICE), CHAT, asked) == (len(asked) + FRAME) * 2_000 + 8_000
+
+
 def test_embeddings_have_no_output() -> None:
     asked = json.dumps({"model": "m", "input": "text"})
     assert most(MODEL, "embeddings", asked) == (len(asked) + FRAME) * 2_000
@@ -121,6 +128,7 @@ def test_a_price_for_cached_tokens_above_the_others_is_part_of_the_bound() -> No
         (Model(context=128_000, max_output=4_096), CHAT, body()),  # no price
         (Model(price=PRICE), CHAT, body()),  # nothing bounds the answer
         (Model(price=PRICE), CHAT, body(max_tokens=5, tools=[{"type": "web_search"}])),
+        (Model(price=PRICE), "responses", body(max_output_tokens=5, previous_response_id="r")),
         (MODEL, "rerank", body()),
     ],
 )

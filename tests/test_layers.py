@@ -19,7 +19,7 @@ FLOORS = [
     {"plan"},
     {"api", "credentials", "db", "jobfile", "learned", "limits", "report", "simulator", "spending"},
     {"backlog", "entries", "lane", "planner"},
-    {"lanemaker", "lanes", "logbook"},
+    {"lanemaker", "lanes", "logbook", "pursemaker"},
     {"coordinator", "job", "loader", "routes"},
     {"worker"},
     {"runner"},

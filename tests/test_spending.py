@@ -206,6 +206,13 @@ def test_the_run_ends_when_the_next_does_not_fit_and_nothing_is_in_flight() -> N
         assert b.store.counts(b.job_id)[TaskState.PENDING] == 2
 
 
+def test_a_request_without_max_tokens_is_told_what_would_help() -> None:
+    with bench([None], budget=worst(100)) as b:
+        stop = b.exchange().stop
+        assert isinstance(stop, Limit)
+        assert stop.message.endswith("may cost ¥0.0011, for it does not say max_tokens (--param max_tokens=1000)")
+
+
 @pytest.mark.parametrize("models", ["m", "mk", "mmk"])
 def test_a_smaller_request_is_not_let_past_a_larger_one(models: str) -> None:
     """Not even where it is of another model, with limits of its own."""

@@ -1,0 +1,37 @@
+"""Makes the purse of a run: what its lanes charge for the models that wait, and what earlier runs of the job spent."""
+
+from collections.abc import Callable, Sequence
+
+from batchrunner.config import Route
+from batchrunner.db.store import Store
+from batchrunner.db.sums import spending
+from batchrunner.db.waiting import Waiting
+from batchrunner.errors import ConfigError
+from batchrunner.spending import Purse, SpendSettings, tariff_of
+
+
+def make_purse(
+    store: Store, job_id: int, routes: Sequence[Route], settings: SpendSettings, warn: Callable[[str], None]
+) -> Purse:
+    """Each model that waits is taken by some lane, and a budget can be kept there. Raises ConfigError.
+
+    Call it when what a crash left open is closed, for that may have been charged.
+    """
+    waiting = Waiting(store, job_id)
+    models = [model for model in waiting.models if waiting.has(model)]
+    for model in models:
+        if not any(route.serves(model) for route in routes):
+            raise ConfigError(f"no lane takes the model {model!r} of the job's lines; add it to a lane's models")
+    tariff = tariff_of(routes, models, settings)
+    if tariff.models and tariff.others:
+        warn(f"not counted in the cost, for want of a price in {tariff.currency}: {', '.join(tariff.others)}")
+    with store.transaction() as connection:
+        earlier = spending(connection, job_id)
+    before = next((one for one in earlier if one.currency == tariff.currency), None)
+    purse = Purse(tariff, settings=settings, before=before)
+    for model in models:
+        for first in waiting.fresh(model, after=0, limit=1)[0]:  # told before anything is sent, if all lines are alike
+            lanes = [f"{route.name}/{route.name_of(model)}" for route in routes if route.serves(model)]
+            if not any(purse.has_bound(lane, first.endpoint, first.body) for lane in lanes):
+                raise ConfigError(purse.unbounded(first.custom_id))
+    return purse
