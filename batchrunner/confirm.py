@@ -1,14 +1,16 @@
 """Is it this one request, or would every other fail as well? Asked where a provider is known to mix the two up.
 
 A router answers "no such model" for a parameter that none of its servers takes, a proxy passes on the 401 of one of its
-many keys. So at a provider that misreports a class, one task's word does not stop a run: a second task has to say the
-same, with no answer between them.
+many keys. So at a provider that misreports a class, one task's word does not stop a run: others have to say the same,
+with no answer between them.
 """
 
 from collections.abc import Collection
 from enum import Enum, auto
 
 from batchrunner.task import FailureClass
+
+TASKS, TASKS_ONCE_ANSWERED = 2, 3  # that have to say it: where none was answered in this run yet, and after that
 
 
 class Finding(Enum):
@@ -25,16 +27,22 @@ class Confirm:
     def __init__(self, misreports: Collection[FailureClass]) -> None:
         self._misreports = frozenset(misreports)
         self._answers = 0
-        self._suspects: dict[FailureClass, tuple[int, int]] = {}  # who said so last, and after how many answers
+        self._accused: dict[tuple[FailureClass, int], int] = {}  # a task's first, and after how many answers it was
+        self._since_answer: dict[FailureClass, set[int]] = {}  # tasks
 
     def answered(self) -> None:
         self._answers += 1
+        self._since_answer.clear()
 
     def find(self, task_id: int, kind: FailureClass) -> Finding:
+        """Of this class of failure at this task. A task is asked once more at most, so no doubt lasts for ever."""
         if kind not in self._misreports:
             return Finding.EVERYBODY
-        earlier, answers = self._suspects.get(kind, (None, -1))
-        self._suspects[kind] = (task_id, self._answers)
-        if answers == self._answers:
-            return Finding.EVERYBODY
-        return Finding.THIS_ONE if earlier == task_id else Finding.UNSURE
+        earlier = self._accused.setdefault((kind, task_id), self._answers)
+        if earlier < self._answers:
+            return Finding.THIS_ONE
+        tasks = self._since_answer.setdefault(kind, set())
+        was_asked_again = task_id in tasks
+        tasks.add(task_id)
+        needed = TASKS_ONCE_ANSWERED if self._answers else TASKS
+        return Finding.EVERYBODY if was_asked_again or len(tasks) >= needed else Finding.UNSURE

@@ -75,6 +75,7 @@ STOP = frozenset(
         FailureClass.CERTIFICATE,
     }
 )
+TRIES_OF = {FailureClass.NO_VALID_RESPONSE: 2}  # it was charged; what comes to nothing twice mostly will again
 SNOOZE_FROM, SNOOZE_TO = 0.5, 2.0  # seconds; the limiter decides when it really goes, this only scatters
 EXPONENT_MAX = 30  # 2 ** 30 seconds are beyond every cap
 
@@ -111,7 +112,8 @@ def _decide(failure: Failure, *, failures: int, policy: RetrySettings, rng: Rand
         return Snooze(max(asked, rng.uniform(SNOOZE_FROM, SNOOZE_TO)))
     if failure.kind is FailureClass.UNREACHABLE or (outage and failure.kind in DOWN):
         return Snooze(max(asked, backoff(failures + 1, policy=policy, rng=rng)))
-    if (failure.kind in BACK_OFF or _is_nothing(failure)) and failures + 1 < policy.attempts:
+    tries = min(policy.attempts, TRIES_OF.get(failure.kind, policy.attempts))
+    if (failure.kind in BACK_OFF or _is_nothing(failure)) and failures + 1 < tries:
         return Retry(max(asked, backoff(failures + 1, policy=policy, rng=rng)))
     return GiveUp(failure)
 

@@ -146,7 +146,7 @@ def provider_file(folder: Path, text: str) -> str:
         ("https://api.groq.com/openai/v1", "groq"),
         ("https://api.z.ai/api/paas/v4", "zai"),
         ("https://api.z.ai/api/coding/paas/v4", "zai"),
-        ("https://api.moonshot.cn/v1", "moonshot"),
+        ("https://api.moonshot.cn/v1", "moonshot-cn"),
         ("https://mine.openai.azure.com/openai/v1", "azure"),
     ],
 )

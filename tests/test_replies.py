@@ -2,44 +2,34 @@
 
 import json
 from datetime import datetime
-from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from recorded import RECORDED, now_of, read
 
 from batchrunner.api.headers import quota, retry_after
 from batchrunner.api.reply import read_reply
 from batchrunner.api.times import WAIT_MAX, seconds_until
-from batchrunner.provider import GENERIC, Provider, load_provider, provider_names
+from batchrunner.config import RetrySettings
 from batchrunner.quota import Dimension
+from batchrunner.retry import GiveUp, Retry, Snooze, Stop, decide
 from batchrunner.task import Failure, FailureClass, Success
 
-VECTORS = Path(__file__).parent / "vectors"
-STREAMED = {"openrouter-midstream-error"}  # test_incoming.py reads it
-RECORDED = [
-    vector
-    for path in sorted(VECTORS.glob("*.json"))
-    for vector in json.loads(path.read_text(encoding="utf-8"))
-    if vector["status"] is not None and vector["id"] not in STREAMED
-]
+ACTIONS: dict[str, tuple[type, ...]] = {
+    "wait": (Snooze,),
+    "wait_to_minute_boundary": (Snooze,),
+    "retry_soon_and_lower_concurrency": (Snooze,),
+    "backoff": (Snooze, Retry),
+    "retry_item_limited": (Retry,),
+    "fail_item": (GiveUp,),
+    "stop_run": (Stop,),
+    "park_until_reset": (Stop,),
+    "park_or_stop": (Stop, Snooze),
+}
 NOW = 1_790_000_000.0
-ANSWER = b'{"choices": [{"message": {"content": "yes"}, "finish_reason": "stop"}], "usage": {"prompt_tokens": 7}}'
-
-
-def read(vector: dict[str, Any]) -> Success | Failure:
-    body = vector["body"]
-    raw = ANSWER if body is None and vector["status"] == 200 else json.dumps(body).encode()
-    now = 0.0 if vector["now"] is None else datetime.fromisoformat(vector["now"]).timestamp()
-    headers = [(name, str(value)) for name, value in vector["headers"].items()]
-    return read_reply(vector["status"], headers, raw, provider=provider_of(vector), now=now)
-
-
-def provider_of(vector: dict[str, Any]) -> Provider:
-    """Its own rules where we have some; generic ones for whoever is not known."""
-    name = {"zhipu-seed": "zhipu"}.get(vector["provider"], vector["provider"])
-    return load_provider(name) if name in provider_names() else GENERIC
 
 
 @pytest.mark.parametrize("vector", RECORDED, ids=lambda vector: vector["id"])
@@ -49,16 +39,31 @@ def test_a_recorded_reply_is_read_as_it_was_meant(vector: dict[str, Any]) -> Non
     kind = "ok" if isinstance(outcome, Success) else str(outcome.kind)
     assert kind == expected.get("class", kind)
     for name in ("requests", "tokens"):
-        check_window(outcome, name, expected.get(name))
+        if name in expected:
+            check_window(outcome, name, expected[name])
     for name, values in (expected.get("other") or {}).items():
         check_window(outcome, name, values)
     if isinstance(outcome, Failure) and "retry_after_s" in expected:
         asked = expected["retry_after_s"]
         assert outcome.retry_after == (None if asked is None else pytest.approx(asked, abs=0.01))
+    if "action" in expected and isinstance(outcome, Failure):
+        check_action(outcome, expected, now_of(vector))
     if "cost_tokens" in expected:
         assert outcome.quota.charged == expected["cost_tokens"]
     if isinstance(outcome, Failure) and "dimension" in expected and outcome.dimension is not None:
         assert outcome.dimension == expected["dimension"].removesuffix("-day")
+
+
+def check_action(failure: Failure, expected: dict[str, Any], now: float) -> None:
+    """What the vector says to do is what is done, and whether its task may go again."""
+    verdict = decide(failure, failures=0, policy=RetrySettings(), rng=Random(1))
+    allowed = ACTIONS[expected["action"]]
+    assert isinstance(verdict, allowed)
+    again = isinstance(verdict, Retry | Snooze) or (isinstance(verdict, Stop) and verdict.later)
+    assert again == expected["retryable"]
+    if (reset_at := expected.get("reset_at")) is not None:
+        assert failure.retry_after is not None
+        assert now + failure.retry_after == pytest.approx(datetime.fromisoformat(reset_at).timestamp(), abs=1)
 
 
 def check_window(outcome: Success | Failure, name: str, values: dict[str, Any] | None) -> None:
