@@ -7,7 +7,6 @@ is assumed from it, and a price that is not known is never 0.
 
 import re
 import tomllib
-from collections.abc import Iterable
 from datetime import date
 from decimal import Decimal
 from difflib import get_close_matches
@@ -134,11 +133,9 @@ def read_provider(path: Path) -> Provider:
         raise ConfigError(f"{path}: can't be read ({error.strerror})") from None
     except (UnicodeDecodeError, tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
         raise ConfigError(f"{path}: {error}") from None
-    for pattern in _patterns(provider.errors):
-        try:
-            re.compile(pattern)
-        except re.error as error:
-            raise ConfigError(f"{path}: message = {pattern!r} is no regular expression ({error})") from None
+    for place, rule in enumerate(provider.errors, start=1):
+        if fault := _fault(rule):
+            raise ConfigError(f"{path}: error rule {place} {fault}")
     return provider
 
 
@@ -162,8 +159,15 @@ def _unknown(name: str) -> str:
     return f"provider {name!r} is not known{near} Any other: --base-url https://host/v1, or --provider-file FILE"
 
 
-def _patterns(rules: Iterable[ErrorRule]) -> Iterable[str]:
-    return (rule.message for rule in rules if rule.message is not None)
+def _fault(rule: ErrorRule) -> str | None:
+    """What makes it useless."""
+    if all(named is None for named in (rule.status, rule.code, rule.type, rule.message)):
+        return "fits every reply; name a status, code, type or message"
+    try:
+        re.compile(rule.message or "")
+    except re.error as error:
+        return f"can't be searched for: message = {rule.message!r} is no regular expression ({error})"
+    return None
 
 
 GENERIC = load_provider("generic")
