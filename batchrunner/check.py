@@ -1,0 +1,136 @@
+"""Would the provider take this request? Looked at before it is sent; nothing is rewritten. Pure.
+
+Only what the provider's file knows is held against a request: a model that is not in it passes with a notice, a range
+that is not in it is none. Findings are counted by what they are, each with its first line as the example.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+import msgspec
+
+from batchrunner.provider import Model, Provider
+from batchrunner.task import Request
+
+BYTES_PER_TOKEN = 4.0  # before anything is learned; within +17/-26 % on five corpora
+FAR_OVER = 1.25  # times the context, by that estimate: then it is surely too long
+BODY_MOST = 20 << 20  # bytes; servers take less
+
+
+class Level(StrEnum):
+    """How sure it is that the provider refuses."""
+
+    ERROR = "error"  # it will
+    WARNING = "warning"  # it may, or it advises otherwise
+    NOTICE = "notice"  # nothing is known
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """The same of ``count`` lines; ``line`` and ``custom_id`` are those of the first."""
+
+    level: Level
+    what: str
+    count: int
+    line: int
+    custom_id: str
+
+
+class _Asked(msgspec.Struct):
+    temperature: Any = None
+    top_p: Any = None
+    max_tokens: Any = None
+    max_completion_tokens: Any = None
+    max_output_tokens: Any = None
+
+
+_read = msgspec.json.Decoder(_Asked).decode
+
+
+class Checker:
+    """Shown each request once. ``model`` is the name to send, where the lane has another for it."""
+
+    def __init__(self, provider: Provider) -> None:
+        self._provider = provider
+        self._seen: dict[tuple[Level, str], list[Any]] = {}
+        self._lines = self._bad = 0
+
+    @property
+    def findings(self) -> list[Finding]:
+        """Errors first, then in the order in which they were met."""
+        order = list(Level)
+        found = sorted(self._seen.items(), key=lambda item: order.index(item[0][0]))
+        return [
+            Finding(level=level, what=what, count=count, line=line, custom_id=custom_id)
+            for (level, what), (count, line, custom_id) in found
+        ]
+
+    @property
+    def all_fail(self) -> bool:
+        """Whether the provider would refuse every single line."""
+        return 0 < self._lines == self._bad
+
+    def see(self, request: Request, *, model: str | None = None) -> None:
+        self._lines += 1
+        found = list(_findings(request, model or request.model, self._provider))
+        self._bad += any(level is Level.ERROR for level, _ in found)
+        for key in found:
+            known = self._seen.setdefault(key, [0, request.line, request.custom_id])
+            known[0] += 1
+
+
+def _findings(request: Request, name: str | None, provider: Provider) -> Iterator[tuple[Level, str]]:
+    least = provider.batch_id_least
+    if least is not None and len(request.custom_id) < least:
+        yield Level.WARNING, f"custom_id is shorter than the {least} characters that {provider.title}'s batch API wants"
+    size = len(request.body.encode("utf-8", "surrogatepass"))
+    if size > BODY_MOST:
+        yield Level.WARNING, f"the request is larger than {BODY_MOST >> 20} MiB; servers usually take less"
+    if name is None or not provider.models:
+        return
+    model = provider.model(name)
+    if model is None:
+        yield Level.NOTICE, f"model {name!r} is not in what is known of {provider.title}; it is sent as it is"
+        return
+    try:
+        asked = _read(request.body)
+    except msgspec.MsgspecError:
+        return
+    yield from _sampling(asked, model, name, provider)
+    yield from _length(asked, model, name, size)
+
+
+def _sampling(asked: _Asked, model: Model, name: str, provider: Provider) -> Iterator[tuple[Level, str]]:
+    for field, value, allowed in (
+        ("temperature", asked.temperature, model.temperature),
+        ("top_p", asked.top_p, model.top_p),
+    ):
+        if _is_number(value) and allowed is not None and not allowed[0] <= value <= allowed[1]:
+            yield Level.ERROR, f"{field} {value:g} is not from {allowed[0]:g} to {allowed[1]:g}, as {name} wants it"
+    if provider.one_of_sampling and asked.temperature is not None and asked.top_p is not None:
+        yield Level.WARNING, f"temperature and top_p are both set; {provider.title} advises to set one"
+
+
+def _length(asked: _Asked, model: Model, name: str, size: int) -> Iterator[tuple[Level, str]]:
+    caps = [cap for cap in (asked.max_tokens, asked.max_completion_tokens, asked.max_output_tokens) if _is_number(cap)]
+    cap = max(caps, default=0)
+    if model.max_output is not None and cap > model.max_output:
+        yield Level.ERROR, f"max_tokens {cap:,g} is more than the {model.max_output:,} that {name} may answer with"
+    if caps and cap < 1:
+        yield Level.ERROR, f"max_tokens {cap:g} leaves no answer"
+    if model.context is None:
+        return
+    prompt = size / BYTES_PER_TOKEN
+    if prompt > FAR_OVER * model.context:
+        yield Level.ERROR, f"the prompt is longer than the {model.context:,} tokens of {name}'s context"
+    elif prompt + cap > model.context:
+        yield (
+            Level.WARNING,
+            f"prompt and max_tokens may be longer than the {model.context:,} tokens of {name}'s context",
+        )
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
