@@ -190,8 +190,8 @@ class Purse:
         self._overran = True
         cost, bound = (money_text(amount, self._tariff.currency) for amount in (spent or 0, lease.reserved))
         self._words.append(
-            f"{lease.custom_id} cost {cost}, more than the {bound} it could: the provider does not keep to max_tokens or "
-            "adds to prompts, so the budget may be passed"
+            f"{lease.custom_id} cost {cost}, more than the {bound} it could: the provider does not keep to max_tokens "
+            "or adds to prompts, so the budget may be passed"
         )
 
     def _most(self, lane: str, endpoint: str, body: str) -> int | None:
