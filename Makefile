@@ -8,7 +8,7 @@ BIN = $(VENV)/bin
 demo: $(VENV)/installed    ## the built-in job against the built-in simulator
 	@$(BIN)/batchrunner demo
 
-test: $(VENV)/installed    ## all tests, with coverage, and once against the built wheel
+test: $(VENV)/installed    ## all tests, with coverage, and those of the package against the built wheel
 	@rm -f .coverage .coverage.*
 	$(BIN)/coverage run -m pytest
 	$(BIN)/coverage combine -q

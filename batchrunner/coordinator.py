@@ -135,8 +135,7 @@ class Coordinator:
             self._shut(lane, verdict, now)
         if isinstance(verdict, Retry):
             self._logbook.retry()
-        if word := self._purse.word():
-            self._notices.append(word)
+        self._notices += self._purse.words()
         if word := lane.canary.word():
             self._notices.append(f"canary{f' at {lane.name}' if len(self._lanes) > 1 else ''}: {word}")
         return verdict

@@ -95,7 +95,8 @@ class Purse:
         self._budget = Budget(limit=limit, spent=before.spent or 0, unsettled=before.unsettled)
         self._is_known = bool(tariff.models) or before.spent is not None
         self._unknown = before.unknown
-        self._is_short = self._alerted = False
+        self._is_short = self._alerted = self._overran = False
+        self._words: list[str] = []
 
     def affords(self, lane: str, endpoint: str, body: str) -> bool:
         """Whether a request may go by *lane* now."""
@@ -122,6 +123,7 @@ class Purse:
         spent = self._spent(lease, outcome)
         if lease.reserved is not None:
             self._budget.settle(lease.reserved, spent)
+            self._doubt(lease, spent)
         elif spent is not None:
             self._budget.settle(0, spent)
         elif isinstance(outcome, Success | Abandoned) or (isinstance(outcome, Failure) and outcome.maybe_charged):
@@ -149,16 +151,11 @@ class Purse:
             "kept: give it max_tokens (--param max_tokens=1000), or --unpriced-ok"
         )
 
-    def word(self) -> str | None:
-        """Once, when so much of the budget is gone as the user wanted to be told of."""
-        budget = self._budget
-        gone = budget.spent + budget.unsettled
-        if self._alerted or budget.limit is None or gone < budget.limit * self._settings.alert:
-            return None
-        self._alerted = True
-        currency = self._tariff.currency
-        share = gone * 100 // budget.limit
-        return f"{share}% of the budget is gone: {money_text(gone, currency)} of {money_text(budget.limit, currency)}"
+    def words(self) -> list[str]:
+        """What the user should know now; each of it once."""
+        self._alert()
+        words, self._words = self._words, []
+        return words
 
     def wait(self) -> None:
         """Nothing goes until something comes back: the headroom is short."""
@@ -174,6 +171,27 @@ class Purse:
             unknown=self._unknown,
             limit=budget.limit,
             is_short=self._is_short,
+        )
+
+    def _alert(self) -> None:
+        """So much of the budget is gone as the user wanted to be told of."""
+        budget, currency = self._budget, self._tariff.currency
+        gone = budget.spent + budget.unsettled
+        if self._alerted or budget.limit is None or gone < budget.limit * self._settings.alert:
+            return
+        self._alerted = True
+        amounts = f"{money_text(gone, currency)} of {money_text(budget.limit, currency)}"
+        self._words.append(f"{gone * 100 // budget.limit}% of the budget is gone: {amounts}")
+
+    def _doubt(self, lease: Lease, spent: int | None) -> None:
+        """Where a provider charges more than was asked for, no bound of ours can keep a budget."""
+        if self._overran or self._budget.limit is None or lease.reserved is None or (spent or 0) <= lease.reserved:
+            return
+        self._overran = True
+        cost, bound = (money_text(amount, self._tariff.currency) for amount in (spent or 0, lease.reserved))
+        self._words.append(
+            f"{lease.custom_id} cost {cost}, more than the {bound} it could: the provider does not keep to max_tokens "
+            "or adds to prompts, so the budget may be passed"
         )
 
     def _most(self, lane: str, endpoint: str, body: str) -> int | None:

@@ -317,3 +317,20 @@ def test_the_readme_names_only_what_there_is() -> None:
     for command, value in cli.commands.items():
         assert value.hidden or f"batchrunner {command}" in readme
         assert value.help
+
+
+def test_a_process_gets_the_sockets_it_needs() -> None:
+    """Some systems start a process with 256 files; what is above the hard limit is not asked for."""
+    import resource
+
+    from batchrunner.cli.perform import allow_sockets
+
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (256, before[1]))
+        allow_sockets(10)
+        assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] == 256
+        allow_sockets(300)
+        assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] == 428
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)

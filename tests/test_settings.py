@@ -31,6 +31,18 @@ def of_run(folder: Path) -> dict[str, object]:
     return default_map(read_files(folder, environ(folder)), WORK)["run"]
 
 
+def test_prices_are_tables_of_the_files_and_no_options(folder: Path) -> None:
+    """The user's file and the project's together; for one model the project's wins."""
+    (folder.parent / "home" / "batchrunner" / "config.toml").write_text(
+        "[prices.a]\ninput = 1\n[prices.b]\ninput = 2\n"
+    )
+    (folder / "batchrunner.toml").write_text("[prices.b]\ninput = 3\n")
+    found = read_files(folder, environ(folder))
+    assert found.prices == {"a": {"input": 1}, "b": {"input": 3}}
+    assert found.origins["prices"] == folder / "batchrunner.toml"
+    assert found.options == {}
+
+
 def test_the_project_wins_over_the_user_and_its_own_file_over_pyproject(folder: Path) -> None:
     (folder.parent / "home" / "batchrunner" / "config.toml").write_text('rpm = 1\nmodel = "user"', encoding="utf-8")
     assert read(folder) == {"rpm": 1, "model": "user"}

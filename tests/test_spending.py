@@ -244,6 +244,19 @@ def test_the_alert_comes_once() -> None:
         assert notices == ["81% of the budget is gone: ¥0.0020 of ¥0.0025"]
 
 
+def test_a_provider_that_charges_more_than_it_could_is_told_of_once() -> None:
+    """Nothing can be done about what is charged already, but the user must not believe in the bound."""
+    greedy = Success(status=200, body=b"{}", usage=Usage(prompt_tokens=10, completion_tokens=500))
+    with bench([100] * 4, budget=20 * worst(100)) as b:
+        grant, notices = b.exchange(want=1), list[str]()
+        while grant.leases:
+            grant = b.exchange(*(b.over(lease, greedy) for lease in grant.leases), want=1)
+            notices += grant.notices
+        (word,) = notices
+        assert "t0 cost ¥0.00051, more than the ¥0.00025 it could" in word
+        assert b.state.spent == 4 * 510_000
+
+
 def test_a_budget_is_the_jobs_and_not_the_runs() -> None:
     """Killed with one in flight, the next run counts what was paid and what was perhaps charged."""
     with bench([100] * 5, budget=2 * worst(100)) as b:

@@ -1,4 +1,7 @@
-"""The tests once more, against the built wheel in a new virtual environment: what is installed is what was tested."""
+"""Tests once more, against the built wheel in a new virtual environment: what is installed is what was tested.
+
+Those that depend on what is in the wheel: commands, data files, migrations, what can be imported, whole runs.
+"""
 
 import os
 import subprocess
@@ -8,6 +11,21 @@ import venv
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
+NAMES = [
+    "commands",
+    "demo",
+    "exports",
+    "jobs",
+    "layers",
+    "library",
+    "migrations",
+    "provider",
+    "resume",
+    "settings",
+    "simulator_voices",
+    "streaming",
+]
+TESTS = [f"tests/test_{name}.py" for name in NAMES]
 
 
 def run(*command: str | Path, **environment: str) -> None:
@@ -27,7 +45,7 @@ def main() -> None:
         pip = (home / "bin" / "pip", "install", "--quiet", "--disable-pip-version-check")
         run(*pip, "--requirement", ROOT / "requirements.lock")
         run(*pip, "--no-deps", wheel)
-        run(home / "bin" / "pytest", "-q", "-p", "no:cacheprovider", *sys.argv[1:], BATCHRUNNER_WHEEL="1")
+        run(home / "bin" / "pytest", "-q", "-p", "no:cacheprovider", *(sys.argv[1:] or TESTS), BATCHRUNNER_WHEEL="1")
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import gc
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, BinaryIO
 
@@ -24,6 +25,7 @@ from batchrunner.retry import Limit
 from batchrunner.runner import Ended, Runner, RunOptions
 from batchrunner.task import Failure, FailureClass, TaskState
 
+OTHER_FILES = 128  # database, results, terminal, libraries
 ENDED = (ExitCode.OK, ExitCode.SOME_FAILED)
 
 
@@ -47,6 +49,7 @@ def perform(
     options: RunOptions, wanted: Wanted, talk: Talk, *, decide: Decide, stdin: BinaryIO | None = None
 ) -> ExitCode:
     """Run, write the results, say how it went; returns the exit code. *wanted* was checked."""
+    allow_sockets(sum(route.limits.concurrency for route in options.routes))
     gc.set_threshold(20_000, 20, 100)  # a run makes many small objects that live for one request; a tenth less CPU
     say = _silent if talk.quiet else talk.display.say
     teller = _Teller(talk, options)
@@ -85,6 +88,21 @@ def perform(
     if not (talk.quiet and ended.exit_code is ExitCode.OK):
         click.echo(summary_text(summary, ascii_only=talk.ascii_only), err=True)
     return ExitCode.OK if talk.exit_zero and ended.exit_code is ExitCode.SOME_FAILED else ended.exit_code
+
+
+def allow_sockets(most: int) -> None:
+    """Let this process have *most* connections open, as far as the system does; some start with 256 files."""
+    try:
+        import resource
+    except ImportError:  # Windows has no such limit
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = most + OTHER_FILES
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return
+    allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    with suppress(OSError, ValueError):  # then it stays as it is, and connections wait
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
 
 
 class _Teller:

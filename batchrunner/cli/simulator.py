@@ -18,11 +18,15 @@ from batchrunner.exits import ExitCode
 @click.option("--window", type=float, default=60.0, show_default=True, help="Seconds of a window.")
 @click.option("--aligned", is_flag=True, help="Fixed windows stand on the clock's grid.")
 @click.option(
+    "--as",
+    "voice",
+    metavar="PROVIDER",
+    help="Tell limits as this provider does, and give its errors to prompts that hold [[error:auth]] or another class.",
+)
+@click.option(
     "--dialect",
     type=click.Choice(["openai", "zhipu", "anthropic", "ietf", "glm", "none", "retry-after"]),
-    default="openai",
-    show_default=True,
-    help="How limits are told.",
+    help="How limits are told. [openai, or the provider's]",
 )
 @click.option("--latency", default="0.1", show_default=True, help="Seconds: 0.1, uniform:0.1:0.3, lognormal:0.8:0.5.")
 @click.option(
@@ -38,7 +42,9 @@ from batchrunner.exits import ExitCode
 @click.option("--key", help="Refuse requests without this key.")
 @click.option("--model", "models", multiple=True, help="Refuse other models; repeatable.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of latencies and faults.")
-def simulator(host: str, port: int, *, allow_remote: bool, latency: str, **rules: Any) -> int:
+def simulator(
+    host: str, port: int, *, allow_remote: bool, latency: str, voice: str | None, dialect: Any, **rules: Any
+) -> int:
     """An OpenAI-compatible API on this machine, with limits, faults and a scoreboard, to rehearse a job against.
 
     Answers are canned and marked "simulated". GET /_score tells how a client did.
@@ -47,8 +53,10 @@ def simulator(host: str, port: int, *, allow_remote: bool, latency: str, **rules
 
     from batchrunner.simulator.config import Rules
     from batchrunner.simulator.server import serve
+    from batchrunner.simulator.voices import voice_of
 
-    told = Rules(latency=latency, **rules)
+    dialect = dialect or (voice_of(voice).dialect if voice else "openai")
+    told = Rules(latency=latency, voice=voice, dialect=dialect, **rules)
 
     def ready(url: str) -> None:
         score = url.removesuffix("/v1") + "/_score"

@@ -51,6 +51,7 @@ class Rules:
     ``charge_refused``: a refused request costs all the same. ``foreign``: the share of ``rpm`` and ``tpm`` that another
     client of the account takes, see shared.py. ``changes``: limits that change by themselves, see changes.py. ``key``:
     who does not bring it gets 401; None = anyone. ``models``: any other gets 404; empty = any. ``max_body``: bytes.
+    ``voice``: the provider whose errors it gives where a prompt asks for one, see voices.py.
     Raises ConfigError.
     """
 
@@ -71,6 +72,7 @@ class Rules:
     key: str | None = field(default=None, repr=False)
     models: tuple[str, ...] = ()
     max_body: int = MAX_BODY
+    voice: str | None = None
 
     def __post_init__(self) -> None:
         limits = self.limits

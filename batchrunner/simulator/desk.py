@@ -31,6 +31,7 @@ from batchrunner.simulator.questions import (
 )
 from batchrunner.simulator.rules import Refusal
 from batchrunner.simulator.streams import make_events
+from batchrunner.simulator.voices import voice_of
 
 JSON = "application/json"
 EVENTS = "text/event-stream; charset=utf-8"
@@ -105,6 +106,7 @@ class Desk:
         self._started: float | None = None  # with the first request; changes count from here
         self._latency = parse_latency(rules.latency)
         self._dialect = DIALECTS[rules.dialect]
+        self._voice = None if rules.voice is None else voice_of(rules.voice)
         self._models = frozenset(rules.models)
         self._seed = str(rules.seed).encode()[:64]
         self._chancy = bool(self.faults) or self._latency.shape != "constant"
@@ -138,6 +140,7 @@ class Desk:
         try:
             question = read_question(endpoint, body)
             asked = asked_fault(body)
+            error = None if self._voice is None else self._voice.asked(body)
         except BadBodyError as error:
             return Visit(key=key, reply=refuse(400, error.message, param=error.field))
         except ConfigError as error:
@@ -145,6 +148,8 @@ class Desk:
         if self._models and question.model not in self._models:
             message = f"The model `{question.model}` does not exist or you do not have access to it."
             return Visit(key=key, reply=refuse(404, message, code="model_not_found", param="model"))
+        if error is not None:
+            return Visit(key=key, reply=Reply(status=error[0], body=error[1]))
         admission = self._gate.admit(self._reserve(question), now)
         if isinstance(admission, Refusal):
             return self._turn_away(key, admission, now)
