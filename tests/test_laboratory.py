@@ -189,3 +189,47 @@ def played_out(rules: Rules) -> dict[str, Any]:
     limiter = Limiter(LimitSettings(), now=START)
     play(rules, 700, limiter=limiter)
     return limiter.beliefs()
+
+
+@pytest.mark.parametrize("reckoned", [100.0, 50.0, 25.0])
+@pytest.mark.parametrize("algorithm", ["bucket", "fixed", "sliding"])
+def test_what_a_request_is_charged_is_seen_by_the_first(algorithm: Any, reckoned: float) -> None:
+    """Before hundreds leave, by an estimate that is a half or a quarter of what the server takes."""
+    way, latency = (lambda rng: rng.uniform(0.001, 0.004)), (lambda _: 0.1)
+    rules = Rules(tpm=30_000, window=10, algorithm=algorithm)
+    played = play(rules, 1200, reckoned=reckoned, way=way, latency=latency)
+    assert played.refused_share <= 0.005
+    assert played.efficiency >= 0.95
+
+
+@pytest.mark.parametrize("start", [START + tenth / 10 + 0.03 for tenth in range(10)])
+@pytest.mark.parametrize("dialect", ["anthropic", "ietf", "zhipu", "openai"])
+def test_a_window_is_used_whatever_the_fraction_of_a_second(dialect: Any, start: float) -> None:
+    """Resets without decimals, as seconds or as instants: nothing is sent a moment too soon, and no second is lost."""
+    way, latency = (lambda rng: rng.uniform(0.001, 0.004)), (lambda _: 0.1)
+    rules = Rules(rpm=300, window=10, algorithm="fixed", dialect=dialect)
+    played = play(rules, 1200, start=start, seed=int(start * 10) % 10, way=way, latency=latency)
+    assert played.refused == 0
+    assert played.efficiency >= 0.97
+
+
+def test_a_limit_that_halves_between_two_windows_costs_nothing() -> None:
+    """Half of a fresh window goes before the first reply of it, and that tells."""
+    rules = Rules(rpm=200, window=10, algorithm="fixed")
+    played = play(rules, 800, changes=[(17.0, Limits(rpm=100))])
+    assert played.refused == 0
+    assert played.efficiency >= 0.97
+
+
+@pytest.mark.parametrize("algorithm", ["bucket", "fixed"])
+def test_another_client_with_half_of_the_quota_is_left_its_share(algorithm: Any) -> None:
+    rules = Rules(rpm=1200, algorithm=algorithm, dialect="openai", foreign=0.5)
+    played = play(rules, 2700)
+    assert played.refused_share <= 0.01
+    assert played.efficiency >= 0.9
+
+
+def test_a_hidden_limit_in_flight_is_told_by_one_burst() -> None:
+    """The headers promise 20,000 a minute and two get through at once."""
+    played = play(Rules(rpm=20_000, concurrency=2), 200)
+    assert played.refused <= 32

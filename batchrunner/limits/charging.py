@@ -18,6 +18,10 @@ class Charging:
         self._since: tuple[float, float, float] | None = None  # remaining, reckoned and come back, a while ago
         self._doubts = 0
 
+    def restart(self) -> None:
+        """A window is over: from what was left of it to what is left of the next is no fall."""
+        self._since, self._doubts = None, 0
+
     def refused(self, needs: float, reckoned: float) -> None:
         """A request that we reckon to take *reckoned* needs more than was left: *needs* at the least."""
         self.factor = min(max(self.factor, needs / reckoned), MOST)

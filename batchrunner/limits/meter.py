@@ -28,6 +28,7 @@ GAIN_DOWN = 1 / 8
 GAIN_UP = 1 / 64
 ROOM = 0.05  # of the limit, left by our own account, where a refusal is no matter of milliseconds
 OTHERS_AHEAD = 0.5  # seconds of what others take may be held back
+FIRST_MOST = 5.0  # times what we reckon, that the first request may have been charged
 LAG_MOST = 0.5  # seconds
 LAG_FADES = 0.99  # a reply
 TRIP_GAIN = 1 / 8
@@ -268,18 +269,14 @@ class Meter:
         if remaining is None or reading is Reading.OLD:
             return
         if reading is Reading.NEXT:
+            self._charging.restart()
             self._level = self._least = min(self.limit, remaining)
             return
         if reading is Reading.CHANGED and self.algorithm is not Algorithm.WINDOW:
             self._anchored = False  # of what has come back until now, our account knows nothing
         self._least = min(self._least, remaining)
         if self.dimension is not Dimension.REQUESTS and mark.cost:
-            request = mark.cost / self.factor
-            if refused:
-                self._charging.refused(window.requested or (remaining + 1.0), request)
-            elif self.algorithm not in SETTLED:  # what comes back there, we know too roughly
-                told = {"reckoned": mark.reckoned, "back": mark.back, "request": request, "shuffled": mark.shuffled}
-                self._charging.learn(remaining, **told)
+            self._learn_charge(remaining, mark, window.requested, refused=refused)
         self._project(remaining, mark)
 
     def refused(self, mark: Mark, now: float, window: Window | None = None, retry_after: float | None = None) -> None:
@@ -338,6 +335,7 @@ class Meter:
         if self.clock.roll(now):
             self._level = self._least = self.limit
             self._own = 0.0
+            self._charging.restart()
         elif self.algorithm is Algorithm.SLIDING and self._is_exact and self._outstanding <= EPSILON:
             self._level = self.limit - self._spent.total  # our own log says it all
         self._deviation *= 0.5 ** (passed / self.period)
@@ -387,6 +385,17 @@ class Meter:
             self._correct(low - self._level, GAIN_UP)
         else:
             self._deviation *= 1 - DEVIATION_GAIN
+
+    def _learn_charge(self, remaining: float, mark: Mark, requested: float | None, *, refused: bool) -> None:
+        """What is charged for a request, of what we reckon: the first tells at once, the others by and by."""
+        request, charged = mark.cost / self.factor, self.limit - remaining
+        if self.replies == 1 and request < charged <= FIRST_MOST * request:  # of a quota that was full, most likely
+            self._charging.refused(charged, request)
+        elif refused:
+            self._charging.refused(requested or (remaining + 1.0), request)
+        elif self.algorithm not in SETTLED:  # what comes back there, we know too roughly
+            told = {"reckoned": mark.reckoned, "back": mark.back, "request": request, "shuffled": mark.shuffled}
+            self._charging.learn(remaining, **told)
 
     def _correct(self, error: float, gain: float) -> None:
         self._level += error * gain
