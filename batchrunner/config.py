@@ -126,7 +126,10 @@ class RetrySettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunSettings:
-    """How one run behaves. ``stream``: whatever can be streamed is, unless its line says otherwise."""
+    """How one run behaves. ``stream``: whatever can be streamed is, unless its line says otherwise.
+
+    ``waits``: an allowance of hours that is used up is waited for, where the provider says until when.
+    """
 
     timeout: float = TIMEOUT
     grace: float = GRACE
@@ -135,6 +138,7 @@ class RunSettings:
     learned: bool = True
     stream: bool = False
     canary: int = CANARY
+    waits: bool = True
 
     def __post_init__(self) -> None:
         if self.canary < 0:

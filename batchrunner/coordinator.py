@@ -21,13 +21,13 @@ from batchrunner.lane import Lane, Ticket
 from batchrunner.lanes import Lanes, first_free
 from batchrunner.limits.limiter import Limiter
 from batchrunner.logbook import Logbook, Standing
-from batchrunner.report.numbers import duration
+from batchrunner.report.numbers import clock, duration
 from batchrunner.retry import Done, GiveUp, Limit, Retry, Snooze, Stop, Verdict, decide
 from batchrunner.spending import Purse, Tariff
 from batchrunner.task import Abandoned, Failure, FailureClass, Lease, Outcome, Report, Sighting, Success, TaskState
 
 SUSPECT = 1.0  # seconds until a task is asked again whose failure somebody else has to confirm
-WORTH_WAITING = 60.0  # seconds; for a rest that is longer than this, and nothing else to do, the run ends
+WORTH_WAITING = 60.0  # seconds; a rest of a lane that nobody has to be told of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +49,7 @@ class Grant:
 
 
 class Coordinator:
-    """Call ``exchange`` from one thread at a time."""
+    """Call ``exchange`` from one thread at a time. *patience*: seconds that are waited for where all lanes rest."""
 
     def __init__(
         self,
@@ -63,10 +63,12 @@ class Coordinator:
         hold: bool = False,
         last: int = NO_LAST,
         purse: Purse | None = None,
+        patience: float = WORTH_WAITING,
     ) -> None:
         self._store, self._lanes = store, lanes
         self._job_id, self._run_id = job_id, run_id
         self._policy, self._rng, self._hold = policy, rng, hold
+        self._patience = patience
         self._backlog = Backlog(Waiting(store, job_id, last=last))
         self._purse = purse or Purse(Tariff())
         self._attempt_id = store.last_attempt_id()
@@ -164,13 +166,15 @@ class Coordinator:
         return stop if failure.usage is None else verdict
 
     def _shut(self, lane: Lane, stop: Stop, now: float) -> None:
-        """The lane takes nothing more, or rests; where there are others, the user hears of it now."""
+        """The lane takes nothing more, or rests; the user hears of it now if the run goes on."""
         for closed in self._lanes.close(lane, stop, now):
+            rest, why = closed.rest(now), f"{stop.reason.kind}: {stop.reason.message}"
             if len(self._lanes) > 1:
-                rest = (
-                    f"rests for {duration(closed.rest(now))}" if closed.rest(now) < math.inf else "takes nothing more"
-                )
-                self._notices.append(f"{closed.name} {rest}: {stop.reason.kind}: {stop.reason.message}")
+                word = f"rests for {duration(rest)}" if rest < math.inf else "takes nothing more"
+                self._notices.append(f"{closed.name} {word}: {why}")
+            elif WORTH_WAITING < rest < math.inf and rest <= self._patience:
+                until = f"{duration(rest)}, until {clock(now + rest)}"
+                self._notices.append(f"waiting for {until} (Ctrl-C is safe; --no-wait would stop): {why}")
 
     def _destination(self, lease: Lease, outcome: Outcome, verdict: Verdict, now: float) -> tuple[TaskState, float]:
         match verdict:
@@ -272,7 +276,7 @@ class Coordinator:
             return None
         waiting = [queue for queue in self._backlog if not queue.is_idle]
         needed = [lane for queue in waiting for lane in self._lanes.serving(queue.model, now)]
-        if not needed or any(lane.rest(now) <= WORTH_WAITING for lane in needed):
+        if not needed or any(lane.rest(now) <= self._patience and lane.rest(now) < math.inf for lane in needed):
             return None
         if any(lane.in_flight and not lane.is_closed(now) for lane in self._lanes):
             return None  # others are at work, and their tasks may want to go again

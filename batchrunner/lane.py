@@ -19,6 +19,7 @@ from batchrunner.shared import Kinship
 from batchrunner.task import Failure, FailureClass, Report, Sighting, Success
 
 UNCOUNTED = frozenset({FailureClass.RATE_LIMIT, FailureClass.CONCURRENCY, FailureClass.OVERLOADED})
+REST_LEAST = 1.0  # seconds; a clock that is ahead of the server's must not make us ask without a pause
 SURELY = 0.7  # an estimate may be a third too high; only what is over the limit even then is refused unsent
 
 
@@ -156,7 +157,7 @@ class Lane:
         if self.is_closed(now):
             return False
         asked = stop.reason.retry_after if stop.later else None
-        self.stop, self._until = stop, inf if asked is None else now + asked
+        self.stop, self._until = stop, inf if asked is None else now + max(asked, REST_LEAST)
         return True
 
     def _find_kin(self, quota: Quota, now: float) -> None:

@@ -78,6 +78,7 @@ class Options(TypedDict, total=False):
     limit: int | None
     stream: bool
     canary: int
+    wait: bool
     grace: float
     on_bad_line: Literal["stop", "skip"]
     changed: Literal["redo", "keep", "stop"]
@@ -99,6 +100,7 @@ _DEFAULTS: dict[str, Any] = {
     "timeout": TIMEOUT,
     "attempts": ATTEMPTS,
     "canary": CANARY,
+    "wait": True,
     "grace": GRACE,
     "on_bad_line": "stop",
     "changed": "stop",
@@ -215,6 +217,7 @@ def _call(job: str | Path | Rows, options: Options) -> _Call:
             max_tasks=asked["limit"],
             stream=asked["stream"],
             canary=asked["canary"],
+            waits=asked["wait"],
         ),
         on_bad_line=asked["on_bad_line"],
         spend=SpendSettings(

@@ -21,7 +21,7 @@ from batchrunner import __version__
 from batchrunner.api.client import Client
 from batchrunner.clock import Clock
 from batchrunner.config import Endpoint, LimitSettings, RetrySettings, Route, RunSettings
-from batchrunner.coordinator import Coordinator, Grant
+from batchrunner.coordinator import WORTH_WAITING, Coordinator, Grant
 from batchrunner.db.lock import OwnerLock
 from batchrunner.db.store import NO_LAST, Store
 from batchrunner.errors import BatchRunnerError, JobFileError
@@ -233,6 +233,7 @@ class Runner:
             hold=run.in_flight == "hold",
             last=last,
             purse=self._purse,
+            patience=inf if run.waits else WORTH_WAITING,
         )
 
     async def _send(self, lease: Lease, /, *, now: float, on_head: Callable[[Quota], None]) -> Outcome:

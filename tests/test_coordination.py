@@ -8,11 +8,12 @@ from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batchrunner.config import Endpoint, LimitSettings, RetrySettings, Route
-from batchrunner.coordinator import Coordinator, Grant
+from batchrunner.coordinator import WORTH_WAITING, Coordinator, Grant
 from batchrunner.db.store import NO_LAST, Store
 from batchrunner.jobfile.options import ReadOptions
 from batchrunner.lane import Lane
@@ -20,6 +21,7 @@ from batchrunner.lanes import Lanes
 from batchrunner.limits.limiter import Limiter
 from batchrunner.loader import load
 from batchrunner.quota import Dimension, Quota, Window
+from batchrunner.retry import Stop
 from batchrunner.task import (
     Abandoned,
     Failure,
@@ -45,7 +47,9 @@ def make_lane(route: Route, model: str, siblings: list[Lane], now: float) -> Lan
 class Bench:
     """A store with *tasks* tasks, a coordinator over it, and a clock moved by hand."""
 
-    def __init__(self, folder: Path, tasks: int, *, hold: bool = False, limit: int | None = None) -> None:
+    def __init__(
+        self, folder: Path, tasks: int, *, hold: bool = False, limit: int | None = None, patience: float = WORTH_WAITING
+    ) -> None:
         job = folder / "job.jsonl"
         lines = [
             {"custom_id": f"t{n}", "body": {"model": "m", "messages": [{"role": "user", "content": str(n)}]}}
@@ -68,6 +72,7 @@ class Bench:
             rng=Random(1),
             hold=hold,
             last=NO_LAST if limit is None else self.store.position_of(self.job_id, limit),
+            patience=patience,
         )
         self.now = NOW
 
@@ -92,9 +97,11 @@ class Bench:
 
 
 @contextmanager
-def bench(tasks: int, *, hold: bool = False, limit: int | None = None) -> Iterator[Bench]:
+def bench(
+    tasks: int, *, hold: bool = False, limit: int | None = None, patience: float = WORTH_WAITING
+) -> Iterator[Bench]:
     with TemporaryDirectory() as folder:
-        made = Bench(Path(folder), tasks, hold=hold, limit=limit)
+        made = Bench(Path(folder), tasks, hold=hold, limit=limit, patience=patience)
         try:
             yield made
         finally:
@@ -168,6 +175,37 @@ def test_a_bad_key_stops_the_run_and_fails_nothing() -> None:
         assert grant.stop is not None
         assert b.exchange(want=8).leases == ()
         assert (b.count(TaskState.PENDING), b.count(TaskState.FAILED)) == (3, 0)
+
+
+def test_an_allowance_of_hours_is_waited_for() -> None:
+    """Nothing is sent before it is renewed, the user hears until when, and then the same task goes again."""
+    used_up = failure(FailureClass.QUOTA_WINDOW, status=429, retry_after=9000.0)
+    with bench(3, patience=math.inf) as b:
+        grant = b.after(used_up)
+        assert grant.stop is None
+        assert "waiting for 2h30m, until " in grant.notices[0]
+        waiting = b.exchange(want=8)
+        assert (waiting.leases, waiting.stop) == ((), None)
+        assert 8990 < waiting.wait <= 9000
+        b.now += waiting.wait
+        assert b.after(ANSWER).stop is None
+        assert (b.count(TaskState.SUCCEEDED), b.count(TaskState.FAILED)) == (1, 0)
+
+
+@pytest.mark.parametrize(("patience", "asked"), [(WORTH_WAITING, 9000.0), (math.inf, None)])
+def test_an_allowance_that_is_not_waited_for_stops_the_run_until_later(patience: float, asked: float | None) -> None:
+    """--no-wait; or nobody says until when."""
+    with bench(3, patience=patience) as b:
+        stop = b.after(failure(FailureClass.QUOTA_WINDOW, status=429, retry_after=asked)).stop
+        assert isinstance(stop, Stop)
+        assert stop.later
+        assert b.count(TaskState.PENDING) == 3
+
+
+def test_a_reset_that_is_over_by_our_clock_is_no_reason_to_ask_without_a_pause() -> None:
+    with bench(3, patience=math.inf) as b:
+        b.after(failure(FailureClass.QUOTA_WINDOW, status=429, retry_after=0.0))
+        assert b.exchange(want=8).leases == ()
 
 
 def test_a_page_that_is_no_answer_stops_only_before_the_first_success() -> None:

@@ -181,6 +181,11 @@ stop_options = together(
         help="Send only then, every day, such as 00:00-07:00; what is in flight ends, and the run waits. Repeatable.",
     ),
     stop_option(
+        "--no-wait",
+        is_flag=True,
+        help="Where an allowance of hours is used up, stop (exit code 7) instead of waiting until it is renewed.",
+    ),
+    stop_option(
         "--budget",
         metavar="MONEY",
         help="The most the job may cost, all its runs together: 5.00, 5CNY, '5 USD'. Never passed, not by one request.",

@@ -147,6 +147,7 @@ def run_options(
             learned=not given["no_learned"],
             stream=given["stream"],
             canary=given["canary"],
+            waits=not given["no_wait"],
         ),
         on_bad_line=given["on_bad_line"],
         settings=settings,
