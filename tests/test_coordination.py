@@ -177,6 +177,16 @@ def test_a_bad_key_stops_the_run_and_fails_nothing() -> None:
         assert (b.count(TaskState.PENDING), b.count(TaskState.FAILED)) == (3, 0)
 
 
+def test_what_came_to_nothing_is_asked_once_more() -> None:
+    """It was charged each time, so not as often as a server error."""
+    with bench(1) as b:
+        b.after(failure(FailureClass.NO_VALID_RESPONSE, status=422))
+        assert b.count(TaskState.PENDING) == 1
+        b.now += 60
+        b.after(failure(FailureClass.NO_VALID_RESPONSE, status=422))
+        assert b.count(TaskState.FAILED) == 1
+
+
 def test_an_allowance_of_hours_is_waited_for() -> None:
     """Nothing is sent before it is renewed, the user hears until when, and then the same task goes again."""
     used_up = failure(FailureClass.QUOTA_WINDOW, status=429, retry_after=9000.0)
