@@ -95,6 +95,8 @@ class Coordinator:
         stop: Stop | Limit | None = self._reason_to_stop(now)
         leases, wait = self._lease(want if stop is None else 0, now)
         stop = stop or self._out_of_money(wait, now)
+        if want and math.isinf(wait) and not self._leased:
+            stop = stop or self._dead_end(now)
         self._commit(closings, leases, now)
         return self._grant(leases, wait, stop)
 
@@ -293,6 +295,15 @@ class Coordinator:
             return None
         first, lanes = queue.first, [lane.name for lane in self._lanes.serving(queue.model, now)]
         return self._purse.too_little(lanes, first.endpoint, first.body, first.custom_id)
+
+    def _dead_end(self, now: float) -> Stop | None:
+        """Nothing is on its way or waited for: a lane is closed, and the open ones can't take the next task.
+
+        It may cost more there than is left of a budget, or be larger than they ever let pass.
+        """
+        waiting = [queue for queue in self._backlog if not queue.is_idle]
+        needed = [lane for queue in waiting for lane in self._lanes.serving(queue.model, now)]
+        return next((lane.stop for lane in needed if lane.stop is not None), None)
 
     def _commit(self, closings: Sequence[Closing], leases: Sequence[Lease], now: float) -> None:
         openings = [opening(lease, now) for lease in (*leases, *(report.lease for report in self._unsendable))]

@@ -28,7 +28,7 @@ from batchrunner.money import Money, parse_money
 from batchrunner.prices import Prices, read_prices
 from batchrunner.provider import Model, Price, Provider
 from batchrunner.record import Spending
-from batchrunner.retry import Limit
+from batchrunner.retry import Limit, Stop
 from batchrunner.spending import Purse, SpendSettings, tariff_of
 from batchrunner.task import (
     Abandoned,
@@ -75,7 +75,10 @@ def worst(tokens: int) -> int:
 class Bench:
     """A job of one task for each of *tokens* (their max_tokens), of *models* by turns; ``begin`` is a new run of it."""
 
-    def __init__(self, folder: Path, tokens: Sequence[int | None], budget: int | None, models: str) -> None:
+    def __init__(
+        self, folder: Path, tokens: Sequence[int | None], budget: int | None, models: str, routes: Sequence[Route]
+    ) -> None:
+        self.routes = routes
         job = folder / "job.jsonl"
         lines = [line(number, cap, models[number % len(models)]) for number, cap in enumerate(tokens)]
         job.write_text("".join(json.dumps(each) + "\n" for each in lines), encoding="utf-8")
@@ -86,8 +89,7 @@ class Bench:
         self.coordinator = self.begin()
 
     def begin(self) -> Coordinator:
-        routes = [route()]
-        tariff = tariff_of(routes, ["m", "k"], self.settings)
+        tariff = tariff_of(self.routes, ["m", "k"], self.settings)
         self.store.recover(self.job_id, at=self.now, hold=False)
         run = self.store.begin_run(
             self.job_id,
@@ -101,7 +103,7 @@ class Bench:
         )
         self.coordinator = Coordinator(
             self.store,
-            Lanes(routes, make_lane),
+            Lanes(self.routes, make_lane),
             job_id=self.job_id,
             run_id=run,
             policy=RetrySettings(attempts=2),
@@ -131,9 +133,11 @@ class Bench:
 
 
 @contextmanager
-def bench(tokens: Sequence[int | None], budget: int | None = None, models: str = "m") -> Iterator[Bench]:
+def bench(
+    tokens: Sequence[int | None], budget: int | None = None, models: str = "m", routes: Sequence[Route] | None = None
+) -> Iterator[Bench]:
     with TemporaryDirectory() as folder:
-        made = Bench(Path(folder), tokens, budget, models)
+        made = Bench(Path(folder), tokens, budget, models, routes or [route()])
         try:
             yield made
         finally:
@@ -204,6 +208,30 @@ def test_the_run_ends_when_the_next_does_not_fit_and_nothing_is_in_flight() -> N
             "and the next request (t1) may cost ¥0.00025"
         )
         assert b.store.counts(b.job_id)[TaskState.PENDING] == 2
+
+
+DEAR = Model(context=100_000, max_output=1_000, price=Price(input=Decimal(1_000), output=Decimal(1_000)))
+
+
+def test_a_run_ends_where_the_lane_it_can_pay_is_closed_and_the_open_one_is_too_dear() -> None:
+    """It waited for ever: a lane that could be paid would never open, and no other reason to stop was seen."""
+    dear = Provider(name="d", title="d", currency="CNY", models={"m": DEAR, "k": DEAR})
+    with bench([100] * 3, budget=10 * worst(100), routes=[route(), route("d", dear)]) as b:
+        (lease,) = b.exchange(want=1).leases
+        assert lease.lane == "p/m"
+        grant = b.exchange(b.over(lease, failed(FailureClass.AUTH, status=401)))
+        assert grant.leases == ()
+        assert isinstance(grant.stop, Stop)
+        assert grant.stop.reason.kind is FailureClass.AUTH
+        assert b.store.counts(b.job_id)[TaskState.PENDING] == 3
+
+
+def test_a_run_that_wants_nothing_now_is_not_at_its_end() -> None:
+    """As outside of its hours, with a lane closed."""
+    dear = Provider(name="d", title="d", currency="CNY", models={"m": DEAR, "k": DEAR})
+    with bench([100] * 3, budget=10 * worst(100), routes=[route(), route("d", dear)]) as b:
+        (lease,) = b.exchange(want=1).leases
+        assert b.exchange(b.over(lease, failed(FailureClass.AUTH, status=401)), want=0).stop is None
 
 
 def test_a_request_without_max_tokens_is_told_what_would_help() -> None:
