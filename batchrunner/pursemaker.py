@@ -7,6 +7,8 @@ from batchrunner.db.store import Store
 from batchrunner.db.sums import spending
 from batchrunner.db.waiting import Waiting
 from batchrunner.errors import ConfigError
+from batchrunner.record import Spending
+from batchrunner.report.cost import cost_text
 from batchrunner.spending import Purse, SpendSettings, tariff_of
 
 
@@ -28,6 +30,8 @@ def make_purse(
     with store.transaction() as connection:
         earlier = spending(connection, job_id)
     before = next((one for one in earlier if one.currency == tariff.currency), None)
+    if settings.budget is not None and (uncounted := _uncounted(earlier, tariff.currency)):
+        warn(f"earlier runs are not all in the budget: {uncounted}")
     purse = Purse(tariff, settings=settings, before=before)
     for model in models:
         for first in waiting.fresh(model, after=0, limit=1)[0]:  # told before anything is sent, if all lines are alike
@@ -35,3 +39,11 @@ def make_purse(
             if not any(purse.has_bound(lane, first.endpoint, first.body) for lane in lanes):
                 raise ConfigError(purse.unbounded(first.custom_id))
     return purse
+
+
+def _uncounted(earlier: Sequence[Spending], currency: str | None) -> str:
+    """What was sent while no price was known, or paid in another currency, in words."""
+    paid = [cost_text([one]) for one in earlier if one.currency != currency]
+    unknown = sum(one.unknown for one in earlier if one.currency == currency or not (one.spent or one.unsettled))
+    sends = [f"{unknown:,} {'send' if unknown == 1 else 'sends'} of unknown cost"] if unknown else []
+    return ", ".join([*filter(None, paid), *sends])

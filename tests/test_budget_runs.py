@@ -1,6 +1,7 @@
 """Whole runs with a budget, against a real server: where they end, how they go on, and what the server's book says."""
 
 import json
+import re
 import sqlite3
 from pathlib import Path
 from random import Random
@@ -123,6 +124,22 @@ def test_an_unpriced_model_needs_a_word_where_there_is_a_budget(tmp_path: Path) 
         assert server.score().sends == 0
         done = br.run(job, base_url=server.base_url, budget=5, unpriced_ok=True)
     assert {result.cost for result in done.succeeded()} == {None}
+
+
+def test_what_earlier_runs_sent_uncounted_is_told(tmp_path: Path) -> None:
+    """A budget is the job's, so who sets one later has to know what is not in it."""
+    job_file(tmp_path, 6)
+    dollars = {"m": {"input": 1, "output": 1, "currency": "USD"}}
+    with br.Simulator() as server:
+        br.run(tmp_path / "job.jsonl", base_url=server.base_url, limit=2)
+        br.run(tmp_path / "job.jsonl", base_url=server.base_url, limit=3, prices=dollars)
+        terminal = Terminal(tmp_path, server)
+        terminal.write("batchrunner.toml", PRICE_FILE)
+        done = terminal.run("job.jsonl", "--budget", "5")
+        assert done.returncode == br.ExitCode.OK, done.stderr
+        (word,) = [line for line in done.stderr.splitlines() if "not all in the budget" in line]
+        assert re.search(r": \$0\.0\d+, 2 sends of unknown cost$", word), word
+        assert "not all in the budget" not in terminal.run("job.jsonl", "--db", "new.db", "--budget", "5").stderr
 
 
 def test_what_nothing_bounds_is_told_before_anything_is_sent(tmp_path: Path) -> None:
