@@ -4,13 +4,14 @@ Only what the provider's file knows is held against a request: a model that is n
 that is not in it is none. Findings are counted by what they are, each with its first line as the example.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
 import msgspec
 
+from batchrunner.config import Route, serving
 from batchrunner.provider import Model, Provider
 from batchrunner.task import Request
 
@@ -50,10 +51,10 @@ _read = msgspec.json.Decoder(_Asked).decode
 
 
 class Checker:
-    """Shown each request once. ``model`` is the name to send, where the lane has another for it."""
+    """Shown each request once. A line that several lanes take is held against each of them."""
 
-    def __init__(self, provider: Provider) -> None:
-        self._provider = provider
+    def __init__(self, routes: Sequence[Route]) -> None:
+        self._routes = routes
         self._seen: dict[tuple[Level, str], list[Any]] = {}
         self._lines = self._bad = 0
 
@@ -69,13 +70,18 @@ class Checker:
 
     @property
     def all_fail(self) -> bool:
-        """Whether the provider would refuse every single line."""
+        """Whether every single line would be refused, wherever it goes."""
         return 0 < self._lines == self._bad
 
-    def see(self, request: Request, *, model: str | None = None) -> None:
+    def see(self, request: Request) -> None:
         self._lines += 1
-        found = list(_findings(request, model or request.model, self._provider))
-        self._bad += any(level is Level.ERROR for level, _ in found)
+        found, refusing = dict[tuple[Level, str], None](), []
+        for route in serving(self._routes, request.model or ""):
+            name = request.model and route.name_of(request.model)
+            these = list(_findings(request, name, route.endpoint.provider))
+            refusing.append(any(level is Level.ERROR for level, _ in these))
+            found.update(dict.fromkeys(these))
+        self._bad += all(refusing)
         for key in found:
             known = self._seen.setdefault(key, [0, request.line, request.custom_id])
             known[0] += 1

@@ -1,6 +1,6 @@
 """What a run is told: settings as values, their defaults, and their validation. Nothing here reads the environment."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 from urllib.parse import urlsplit
@@ -109,6 +109,14 @@ class Route:
 
     def name_of(self, model: str) -> str:
         return model if self.models is None else self.models[model]
+
+
+def serving(routes: Sequence[Route], model: str) -> list[Route]:
+    """Those that take this model of the job file. Raises ConfigError where none does."""
+    found = [route for route in routes if route.serves(model)]
+    if not found:
+        raise ConfigError(f"no lane takes the model {model!r} of the job's lines; add it to a lane's models")
+    return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

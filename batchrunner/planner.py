@@ -5,18 +5,17 @@ are none yet, an answer is taken to be as long as max_tokens allows, and that is
 of what a budget would reserve.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from statistics import fmean
 
-from batchrunner.check import Checker
-from batchrunner.config import Route
+from batchrunner.check import Checker, Finding, Level
+from batchrunner.config import Route, serving
 from batchrunner.cost import EMBEDDINGS, cost_of, most
 from batchrunner.db.history import Took
 from batchrunner.limits.estimate import UNKNOWN_OUTPUT, TokenEstimate, max_tokens
 from batchrunner.plan import Plan, Speed
 from batchrunner.prices import Priced, Prices
-from batchrunner.task import Request, TaskState, Usage
+from batchrunner.task import RejectedLine, Request, TaskState, Usage
 
 LEAST = 8  # answers, before their length is believed
 
@@ -27,14 +26,26 @@ class _Sums:
 
     prompt: float = 0.0
     output: float = 0.0
-    most: int | None = 0
     priced: Priced | None = None
 
 
 @dataclass(slots=True)
 class _Learned:
     estimate: TokenEstimate = field(default_factory=TokenEstimate)
-    outputs: list[int] = field(default_factory=list)
+    answers: int = 0
+    output: int = 0
+
+    def learn(self, one: Took) -> None:
+        self.estimate.learn(one.size, one.prompt_tokens, one.completion_tokens)
+        self.answers += 1
+        self.output += one.completion_tokens
+
+    def expected(self, cap: int | None) -> float:
+        """Tokens of an answer: the mean of those before, else all that it may have."""
+        if self.answers >= LEAST:
+            mean = self.output / self.answers
+            return mean if cap is None else min(mean, cap)
+        return UNKNOWN_OUTPUT if cap is None else float(cap)
 
 
 class Planner:
@@ -42,30 +53,35 @@ class Planner:
 
     def __init__(self, routes: Sequence[Route], prices: Prices, took: Iterable[Took] = ()) -> None:
         self._routes, self._prices = routes, prices
-        self._checkers = {route.name: Checker(route.endpoint.provider) for route in routes}
+        self._checker = Checker(routes)
         self._sums: dict[tuple[str, str], _Sums] = {}
         self._learned: dict[str, _Learned] = {}
         self._counts = dict.fromkeys(("new", "edited", "pending", "done", "failed", "rejected"), 0)
         self._output_most: int | None = 0
+        self._cost_most: int | None = 0
+        self._bad: RejectedLine | None = None
+        self._ids: set[int] = set()  # of those seen, their hashes: 64 bits are smaller than an id, and as good
         for one in took:
-            learned = self._learned.setdefault(one.model or "", _Learned())
-            learned.estimate.learn(one.size, one.prompt_tokens, one.completion_tokens)
-            learned.outputs.append(one.completion_tokens)
+            self._learned.setdefault(one.model or "", _Learned()).learn(one)
 
-    def reject(self) -> None:
+    def reject(self, bad: RejectedLine) -> None:
         """A line that is no request."""
         self._counts["rejected"] += 1
+        self._bad = self._bad or bad
 
     def see(self, request: Request, known: tuple[bytes, TaskState] | None) -> None:
         """*known*: fingerprint and state of its task, None if it is new."""
+        if (mark := hash(request.custom_id)) in self._ids:
+            reason = f"custom_id {request.custom_id!r} stands in a line before; each line needs its own"
+            self.reject(RejectedLine(line=request.line, offset=request.offset, reason=reason))
+            return
+        self._ids.add(mark)
         standing = _standing(request, known)
         self._counts[standing] += 1
         if standing in ("done", "failed"):
             return
-        route = next((route for route in self._routes if route.serves(request.model or "")), self._routes[0])
-        model = route.name_of(request.model) if request.model and route.serves(request.model) else request.model or ""
-        self._checkers[route.name].see(request, model=model or None)
-        self._add(request, route, model)
+        self._checker.see(request)
+        self._add(request, serving(self._routes, request.model or ""))
 
     def plan(self, speed: Speed) -> Plan:
         sums = list(self._sums.values())
@@ -80,30 +96,46 @@ class Planner:
             prompt_tokens=prompt,
             output_tokens=output,
             output_most=self._output_most,
-            learned=sum(len(each.outputs) for each in self._learned.values() if len(each.outputs) >= LEAST),
+            learned=sum(each.answers for each in self._learned.values() if each.answers >= LEAST),
             cost=sum(map(_cost, sums)) if one_currency else None,
-            cost_most=_sum(one.most for one in sums) if one_currency else None,
+            cost_most=self._cost_most if one_currency else None,
             currency=currencies.pop() if one_currency else None,
             unpriced=unpriced,
             seconds=seconds,
             bound_by=bound_by,
-            findings=tuple(finding for checker in self._checkers.values() for finding in checker.findings),
+            findings=(*self._rejected(), *self._checker.findings),
         )
 
-    def _add(self, request: Request, route: Route, model: str) -> None:
-        key = (route.name, model)
-        if key not in self._sums:
-            self._sums[key] = _Sums(priced=self._prices.of(route.endpoint.provider, model))
-        sums = self._sums[key]
-        learned = self._learned.get(model) or self._learned.get(request.model or "") or _NOTHING
-        sums.prompt += learned.estimate.prompt(len(request.body.encode("utf-8", "surrogatepass")))
+    def _add(self, request: Request, routes: Sequence[Route]) -> None:
+        """A request that several lanes take is reckoned in equal parts; at most, it goes to the dearest."""
         cap = 0 if request.endpoint == EMBEDDINGS else max_tokens(request.body)
-        if self._output_most is not None:
-            self._output_most = None if cap is None else self._output_most + cap
-        sums.output += _expected(learned, cap)
-        if sums.priced is not None and sums.most is not None:
-            bound = most(sums.priced.model, request.endpoint, request.body)
-            sums.most = None if bound is None else sums.most + bound
+        size = len(request.body.encode("utf-8", "surrogatepass"))
+        bounds = []
+        for route in routes:
+            sums, learned = self._of(route, request.model or "")
+            sums.prompt += learned.estimate.prompt(size) / len(routes)
+            sums.output += learned.expected(cap) / len(routes)
+            priced = sums.priced
+            bounds.append(None if priced is None else most(priced.model, request.endpoint, request.body))
+        self._output_most = _plus(self._output_most, cap)
+        self._cost_most = _plus(self._cost_most, _dearest(bounds))
+
+    def _of(self, route: Route, model: str) -> tuple[_Sums, _Learned]:
+        name = route.name_of(model) if model else ""
+        key = (route.name, name)
+        if key not in self._sums:
+            self._sums[key] = _Sums(priced=self._prices.of(route.endpoint.provider, name))
+        return self._sums[key], self._learned.get(name) or self._learned.get(model) or _NOTHING
+
+    def _rejected(self) -> Iterator[Finding]:
+        if self._bad is not None:
+            yield Finding(
+                level=Level.ERROR,
+                what=f"no request ({self._bad.reason})",
+                count=self._counts["rejected"],
+                line=self._bad.line,
+                custom_id="",
+            )
 
 
 _NOTHING = _Learned()
@@ -120,14 +152,6 @@ def _standing(request: Request, known: tuple[bytes, TaskState] | None) -> str:
     return "failed" if state in (TaskState.FAILED, TaskState.HELD) else "pending"
 
 
-def _expected(learned: _Learned, cap: int | None) -> float:
-    """Tokens of an answer: the mean of those before, else all that it may have."""
-    if len(learned.outputs) >= LEAST:
-        mean = fmean(learned.outputs)
-        return mean if cap is None else min(mean, cap)
-    return UNKNOWN_OUTPUT if cap is None else float(cap)
-
-
 def _cost(sums: _Sums) -> int:
     assert sums.priced is not None
     assert sums.priced.model.price is not None
@@ -135,13 +159,14 @@ def _cost(sums: _Sums) -> int:
     return cost_of(usage, sums.priced.model.price)
 
 
-def _sum(parts: Iterable[int | None]) -> int | None:
-    total = 0
-    for part in parts:
-        if part is None:
-            return None
-        total += part
-    return total
+def _plus(total: int | None, part: int | None) -> int | None:
+    return None if total is None or part is None else total + part
+
+
+def _dearest(bounds: Sequence[int | None]) -> int | None:
+    """None if one of them is not known."""
+    known = [bound for bound in bounds if bound is not None]
+    return max(known) if len(known) == len(bounds) else None
 
 
 def _time(requests: int, tokens: float, speed: Speed) -> tuple[float | None, str]:

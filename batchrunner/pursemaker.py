@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
-from batchrunner.config import Route
+from batchrunner.config import Route, serving
 from batchrunner.db.store import Store
 from batchrunner.db.sums import spending
 from batchrunner.db.waiting import Waiting
@@ -21,9 +21,7 @@ def make_purse(
     """
     waiting = Waiting(store, job_id)
     models = [model for model in waiting.models if waiting.has(model)]
-    for model in models:
-        if not any(route.serves(model) for route in routes):
-            raise ConfigError(f"no lane takes the model {model!r} of the job's lines; add it to a lane's models")
+    taken = {model: serving(routes, model) for model in models}
     tariff = tariff_of(routes, models, settings)
     if tariff.models and tariff.others:
         warn(f"not counted in the cost, for want of a price in {tariff.currency}: {', '.join(tariff.others)}")
@@ -35,7 +33,7 @@ def make_purse(
     purse = Purse(tariff, settings=settings, before=before)
     for model in models:
         for first in waiting.fresh(model, after=0, limit=1)[0]:  # told before anything is sent, if all lines are alike
-            lanes = [f"{route.name}/{route.name_of(model)}" for route in routes if route.serves(model)]
+            lanes = [f"{route.name}/{route.name_of(model)}" for route in taken[model]]
             if not any(purse.has_bound(lane, first.endpoint, first.body) for lane in lanes):
                 raise ConfigError(purse.unbounded(first.custom_id))
     return purse

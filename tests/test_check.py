@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 
 from batchrunner.check import Checker, Finding, Level
+from batchrunner.config import Endpoint, Route
+from batchrunner.errors import ConfigError
 from batchrunner.provider import Model, Provider
 from batchrunner.task import Request
 
@@ -27,8 +29,15 @@ def request(custom_id: str = "task-1", line: int = 1, prompt: str = "hello", **b
     )
 
 
+def routes(*providers: Provider) -> list[Route]:
+    return [
+        Route(name=provider.name, endpoint=Endpoint(base_url="http://x/v1", provider=provider))
+        for provider in providers
+    ]
+
+
 def found(one: Request, provider: Provider = PROVIDER) -> list[tuple[Level, str]]:
-    checker = Checker(provider)
+    checker = Checker(routes(provider))
     checker.see(one)
     return [(finding.level, finding.what) for finding in checker.findings]
 
@@ -67,7 +76,7 @@ def test_what_is_not_known_is_not_held_against_anybody() -> None:
 
 
 def test_findings_are_counted_with_their_first_line() -> None:
-    checker = Checker(PROVIDER)
+    checker = Checker(routes(PROVIDER))
     checker.see(request("task-1", 1, max_tokens=50))
     checker.see(request("task-2", 2, temperature=2.0))
     checker.see(request("task-3", 3, temperature=2.0))
@@ -78,14 +87,36 @@ def test_findings_are_counted_with_their_first_line() -> None:
 
 
 def test_a_job_of_which_nothing_would_pass_is_known() -> None:
-    checker = Checker(PROVIDER)
+    checker = Checker(routes(PROVIDER))
     assert not checker.all_fail
     checker.see(request(temperature=2.0))
     checker.see(request(max_tokens=1000))
     assert checker.all_fail
 
 
+STRICT = Provider(title="Strict", name="strict", models={"m": Model(temperature=(0.0, 0.5))})
+
+
+def test_a_line_that_one_of_its_lanes_takes_is_not_refused() -> None:
+    """But what the other lane has against it is told."""
+    checker = Checker(routes(PROVIDER, STRICT))
+    checker.see(request(temperature=0.8))
+    assert not checker.all_fail
+    (finding,) = checker.findings
+    assert finding.what == "temperature 0.8 is not from 0 to 0.5, as m wants it"
+    neither = Checker(routes(PROVIDER, STRICT))
+    neither.see(request(temperature=2))
+    assert neither.all_fail
+
+
 def test_a_lanes_own_name_for_the_model_counts() -> None:
-    checker = Checker(PROVIDER)
-    checker.see(request(model="line's", temperature=3), model="m")
-    assert checker.findings[0].level is Level.ERROR
+    endpoint = Endpoint(base_url="http://x/v1", provider=PROVIDER)
+    checker = Checker([Route(name="x", endpoint=endpoint, models={"ours": "m"})])
+    checker.see(request(model="ours", temperature=2))
+    assert [finding.level for finding in checker.findings] == [Level.ERROR]
+
+
+def test_a_model_that_no_lane_takes_is_told() -> None:
+    endpoint = Endpoint(base_url="http://x/v1", provider=PROVIDER)
+    with pytest.raises(ConfigError, match="no lane takes the model 'm'"):
+        Checker([Route(name="x", endpoint=endpoint, models={"n": "n"})]).see(request())

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 import batchrunner as br
+from batchrunner.check import Level
 from batchrunner.cli.plan import first_look, make_plan
 from batchrunner.config import Endpoint, LimitSettings, Route, RunSettings
 from batchrunner.db.history import Took
@@ -19,11 +20,12 @@ from batchrunner.prices import OwnPrice, Prices
 from batchrunner.provider import Model, Provider
 from batchrunner.runner import Runner, RunOptions
 from batchrunner.spending import SpendSettings
-from batchrunner.task import Request, TaskState
+from batchrunner.task import RejectedLine, Request, TaskState
 
 PRICES = Prices(own={"m": OwnPrice(input=Decimal(1), output=Decimal(2), currency="USD")})
 HERE = Endpoint(base_url="http://127.0.0.1:9/v1")
 ROUTE = Route(name="here", endpoint=HERE)
+BAD = RejectedLine(line=7, offset=99, reason="no JSON")
 
 
 def request(custom_id: str = "task-1", *, fingerprint: bytes = b"f", **body: Any) -> Request:
@@ -42,15 +44,45 @@ def request(custom_id: str = "task-1", *, fingerprint: bytes = b"f", **body: Any
 
 def test_lines_are_counted_by_how_they_stand() -> None:
     planner = Planner([ROUTE], Prices())
-    planner.see(request(), None)
-    planner.see(request(), (b"other", TaskState.SUCCEEDED))
-    planner.see(request(), (b"f", TaskState.PENDING))
-    planner.see(request(), (b"f", TaskState.SUCCEEDED))
-    planner.see(request(), (b"f", TaskState.FAILED))
-    planner.reject()
+    planner.see(request("a"), None)
+    planner.see(request("b"), (b"other", TaskState.SUCCEEDED))
+    planner.see(request("c"), (b"f", TaskState.PENDING))
+    planner.see(request("d"), (b"f", TaskState.SUCCEEDED))
+    planner.see(request("e"), (b"f", TaskState.FAILED))
+    planner.reject(BAD)
     plan = planner.plan(Speed())
     assert (plan.new, plan.edited, plan.pending, plan.done, plan.failed, plan.rejected) == (1, 1, 1, 1, 1, 1)
     assert plan.requests == 3
+
+
+def test_lines_that_are_no_requests_are_told_with_the_first_of_them() -> None:
+    """A repeated custom_id is one of them: a run would not load it."""
+    planner = Planner([ROUTE], Prices())
+    planner.see(request("a"), None)
+    planner.see(request("a"), None)
+    planner.reject(BAD)
+    plan = planner.plan(Speed())
+    assert (plan.new, plan.rejected, plan.requests) == (1, 2, 1)
+    (finding,) = plan.findings
+    assert (finding.level, finding.count, finding.line) == (Level.ERROR, 2, 1)
+    assert "custom_id 'a' stands in a line before" in finding.what
+
+
+def test_of_several_lanes_the_dearest_is_the_most_it_can_cost() -> None:
+    """Nobody knows which of them takes a task; the estimate is in equal parts."""
+    dear = OwnPrice(input=Decimal(1000), output=Decimal(2000), currency="USD")
+    prices = Prices(own={"m": PRICES.own["m"], "k": dear})
+    bounds = []
+    for models in ({"m": "m"}, {"m": "k"}):
+        planner = Planner([Route(name="one", endpoint=HERE, models=models)], prices)
+        planner.see(request(max_tokens=100), None)
+        bounds.append(planner.plan(Speed()))
+    both = Planner([ROUTE, Route(name="there", endpoint=HERE, models={"m": "k"})], prices)
+    both.see(request(max_tokens=100), None)
+    plan = both.plan(Speed())
+    assert plan.cost_most == bounds[1].cost_most
+    assert plan.cost == pytest.approx((bounds[0].cost or 0) / 2 + (bounds[1].cost or 0) / 2, rel=0.01)
+    assert plan.output_tokens == 100
 
 
 def test_without_answers_the_longest_are_assumed() -> None:

@@ -119,16 +119,17 @@ def first_look(options: "RunOptions") -> "Sequence[Finding]":
 
     providers = [route.endpoint.provider for route in options.routes]
     knows = any(provider.models or provider.batch_id_least for provider in providers)
-    if len(providers) > 1 or not knows or options.database.exists() or not Path(options.job).is_file():
+    if not knows or options.database.exists() or not Path(options.job).is_file():
         return []
-    checker = Checker(providers[0])
+    checker = Checker(options.routes)
     with open_job(options.job, options.read) as reader:
         for item in islice(reader, options.run.max_tasks):
             if isinstance(item, Request):
                 checker.see(item)
     if checker.all_fail:
         what = "; ".join(finding.what for finding in checker.findings if finding.level is Level.ERROR)
-        raise ConfigError(f"{options.job}: {providers[0].title} would refuse every line: {what}. Nothing was sent")
+        who = " and ".join(dict.fromkeys(provider.title for provider in providers))
+        raise ConfigError(f"{options.job}: {who} would refuse every line: {what}. Nothing was sent")
     return checker.findings
 
 
@@ -168,10 +169,11 @@ def _show(planner: Any, options: "RunOptions", history: "History | None", job_id
         for page in _pages(items):
             requests = [item for item in page if isinstance(item, Request)]
             known = {} if history is None else history.states(job_id, [each.custom_id for each in requests])
-            for request in requests:
-                planner.see(request, known.get(request.custom_id))
-            for _ in range(len(page) - len(requests)):
-                planner.reject()
+            for item in page:
+                if isinstance(item, Request):
+                    planner.see(item, known.get(item.custom_id))
+                else:
+                    planner.reject(item)
 
 
 def _pages(items: Iterator[Any]) -> Iterator[list[Any]]:

@@ -53,8 +53,8 @@ def plan_json(plan: Plan) -> dict[str, Any]:
 def findings_lines(findings: Sequence[Finding], *, indent: str = "") -> list[str]:
     """One line each: how sure, what, of how many lines, with the first as the example."""
     return [
-        f"{indent}{finding.level:8} {clean(finding.what)}: {_lines(finding.count)}, the first is line {finding.line} "
-        f"({clean(finding.custom_id)})"
+        f"{indent}{finding.level:8} {clean(finding.what)}: {_lines(finding.count)}, the first is line {finding.line}"
+        + (f" ({clean(finding.custom_id)})" if finding.custom_id else "")
         for finding in findings
     ]
 
