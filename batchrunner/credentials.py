@@ -38,12 +38,15 @@ def resolve_endpoint(
     *,
     provider: str | None,
     base_url: str | None,
-    source: KeySource,
+    source: KeySource | None,
     environ: Mapping[str, str],
     proxy: str | None = None,
     ca_file: str | None = None,
 ) -> Endpoint:
-    """The endpoint with its key. Raises ConfigError where either is missing, saying what was tried."""
+    """The endpoint with its key. Raises ConfigError where either is missing, saying what was tried.
+
+    No *source*: no key is looked for, as nothing is to be sent.
+    """
     url = None if base_url is None else _base(base_url)
     known = _known(provider, url)
     url = url or known.base_url
@@ -56,6 +59,8 @@ def resolve_endpoint(
             '(provider = "zhipu"). To rehearse without a key: batchrunner simulator'
         )
     Endpoint(base_url=url)  # a URL that makes no sense is told before a key is missed
+    if source is None:
+        return Endpoint(base_url=url, provider=known, proxy=proxy, ca_file=ca_file)
     variables = (KEY_VARIABLE, *known.key_variables)
     key, came_from = find_key(source, variables, environ)
     if key is None and known.key_needed and urlsplit(url).scheme == "https" and urlsplit(url).hostname not in LOOPBACK:

@@ -93,8 +93,9 @@ def resolve_routes(
     *,
     proxy: str | None = None,
     ca_file: str | None = None,
+    keys: bool = True,
 ) -> tuple[Route, ...]:
-    """The lanes with their keys. Raises ConfigError that names the lane.
+    """The lanes with their keys, or without, where nothing is to be sent. Raises ConfigError that names the lane.
 
     *limits*, *proxy* and *ca_file* are those of each lane that says nothing of its own.
     """
@@ -104,25 +105,26 @@ def resolve_routes(
         msgspec.structs.replace(lane, proxy=lane.proxy or proxy, ca_file=lane.ca_file or ca_file) for lane in lanes
     ]
     environ = {name: value for name, value in environ.items() if name != KEY_VARIABLE}
-    routes = tuple(_resolve(lane, limits, environ) for lane in lanes)
+    routes = tuple(_resolve(lane, limits, environ, keys=keys) for lane in lanes)
     for one, other in combinations(routes, 2):
         if one.name == other.name:
             raise ConfigError(f"two lanes are named {one.name!r}; give each a name of its own")
-        if _quota(one) == _quota(other) and _overlap(one, other):
+        if keys and _quota(one) == _quota(other) and _overlap(one, other):
             raise ConfigError(f"the lanes {one.name!r} and {other.name!r} are one endpoint and key; keep one of them")
     return routes
 
 
-def _resolve(lane: LaneTable, limits: LimitSettings, environ: Mapping[str, str]) -> Route:
+def _resolve(lane: LaneTable, limits: LimitSettings, environ: Mapping[str, str], *, keys: bool) -> Route:
     name = lane.label
     if not _NAME.fullmatch(name):
         raise ConfigError(f"lane {name!r}: give it a name of letters, digits and . : @ _ - (and no more than 60)")
     try:
         key_file = None if lane.key_file is None else Path(lane.key_file)
+        source = KeySource(variable=lane.key_env, file=key_file, command=lane.key_cmd)
         endpoint = resolve_endpoint(
             provider=lane.provider,
             base_url=lane.base_url,
-            source=KeySource(variable=lane.key_env, file=key_file, command=lane.key_cmd),
+            source=source if keys else None,
             environ=environ,
             proxy=lane.proxy,
             ca_file=lane.ca_file,

@@ -14,6 +14,7 @@ from batchrunner.errors import ConfigError
 
 _TIME = re.compile(r"([01]?\d|2[0-3]):([0-5]\d)|24:00")
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)([smhd])")
+OPENINGS = 4000  # looked ahead; ten years of nights
 _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
@@ -64,6 +65,17 @@ class Schedule:
         else:
             at = inf
         return min(at if self.hours else inf, self.ends_at) - now
+
+    def done_at(self, seconds: float, now: float) -> float:
+        """When tasks could be claimed for so many seconds in all; infinite if the end comes before that."""
+        at = now
+        for _ in range(OPENINGS):
+            at += self.opens_in(at)
+            lasts = self.closes_in(at) if at < inf else inf
+            if seconds <= lasts:
+                return at + seconds
+            at, seconds = at + lasts, seconds - lasts
+        return inf
 
     def _next(self, at: time, now: float) -> float:
         """The first moment after *now* at which the clock on the wall shows *at*."""

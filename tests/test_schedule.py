@@ -125,3 +125,32 @@ def test_it_is_open_when_it_said_it_would_be(start: int, end: int, at: float, zo
     assert (lasts > 0) == (wait == 0)
     if 1 < lasts < inf:
         assert schedule.opens_in(at + lasts - 1) <= 3600
+
+
+def test_work_that_takes_more_than_a_night_is_done_in_a_later_one() -> None:
+    schedule = nightly("00:00-07:00")
+    midnight = NOON + 12 * 3600
+    assert schedule.done_at(3600, NOON) == midnight + 3600
+    assert schedule.done_at(8 * 3600, NOON) == midnight + 25 * 3600
+    assert ALWAYS.done_at(60, NOON) == NOON + 60
+
+
+def test_work_that_an_end_cuts_short_is_never_done() -> None:
+    assert nightly(finish_by="18:00").done_at(6 * 3600, NOON) == NOON + 6 * 3600
+    assert nightly(finish_by="18:00").done_at(6 * 3600 + 1, NOON) == inf
+    assert nightly("00:00-07:00", finish_by="2026-11-24T08:00").done_at(8 * 3600, NOON) == inf
+    assert nightly("20:00-22:00", finish_by="18:00").done_at(1, NOON) == inf
+
+
+@given(start=MINUTES, end=MINUTES, at=st.floats(NOON, NOON + 400 * 86400), hours=st.floats(0.01, 60))
+def test_work_is_done_within_the_nights_it_fills(start: int, end: int, at: float, hours: float) -> None:
+    """Never sooner than the work takes, nor later than the nights it fills; and it ends while the window is open."""
+    if start == end:
+        return
+    window = f"{start // 60:02}:{start % 60:02}-{end // 60:02}:{end % 60:02}"
+    schedule = nightly(window, now=at)
+    done = schedule.done_at(hours * 3600, at)
+    days, length = divmod(hours * 3600, (end - start) % 1440 * 60)
+    assert done - at >= hours * 3600 - 1e-3
+    assert done - at <= (days + 2) * 86400 + length
+    assert schedule.opens_in(done - 1e-3) == 0

@@ -12,8 +12,10 @@ if TYPE_CHECKING:
 ONE = ("provider", "provider_file", "base_url", "key_env", "key_file", "key_cmd")
 
 
-def routes_of(given: Mapping[str, Any], limits: "LimitSettings", environ: Mapping[str, str]) -> "tuple[Route, ...]":
-    """The lanes that were named, with their keys; empty where none was. Raises ConfigError."""
+def routes_of(
+    given: Mapping[str, Any], limits: "LimitSettings", environ: Mapping[str, str], *, keys: bool = True
+) -> "tuple[Route, ...]":
+    """The lanes that were named, with their keys if wanted; empty where none was. Raises ConfigError."""
     from batchrunner.routes import lane_of, read_lanes, resolve_routes
 
     if not given["lane"] and given["lanes_file"] is None:
@@ -24,7 +26,7 @@ def routes_of(given: Mapping[str, Any], limits: "LimitSettings", environ: Mappin
             raise ConfigError(f"{option} says where to send, and so do the lanes; keep one of them")
     tables = [] if given["lanes_file"] is None else read_lanes(Path(given["lanes_file"]))
     lanes = [*tables, *map(lane_of, given["lane"])]
-    return resolve_routes(lanes, limits, environ, proxy=given["proxy"], ca_file=given["ca_file"])
+    return resolve_routes(lanes, limits, environ, proxy=given["proxy"], ca_file=given["ca_file"], keys=keys)
 
 
 def header(routes: "tuple[Route, ...]", from_dotenv: Collection[str]) -> str:

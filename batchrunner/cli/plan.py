@@ -2,7 +2,9 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
 from itertools import islice
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from batchrunner.plan import Plan, Speed
     from batchrunner.record import Belief
     from batchrunner.runner import RunOptions
+    from batchrunner.schedule import Schedule
 
 PAGE = 500  # lines looked up at once
 NEWEST = 2000  # answers to learn from
@@ -47,14 +50,8 @@ def plan(context: click.RichContext, /, job: str | None, db: str | None, *, as_j
 
     Lengths of answers, and limits, are those that earlier runs learned; --limit 20 of run is a cheap way to learn some.
     """
-    from batchrunner.report.plan import plan_json
-
     options, _ = _options(context, job, db, given)
-    made = make_plan(options)
-    if as_json:
-        click.echo(json.dumps(plan_json(made), ensure_ascii=False))
-    else:
-        show_plan(made, options)
+    show_plan(make_plan(options), options, as_json=as_json)
     return ExitCode.OK
 
 
@@ -86,10 +83,18 @@ def check(context: click.RichContext, /, job: str | None, db: str | None, *, as_
     return ExitCode.SOME_FAILED if bad else ExitCode.OK
 
 
-def show_plan(made: "Plan", options: "RunOptions") -> None:
-    from batchrunner.report.plan import plan_text
+def show_plan(made: "Plan", options: "RunOptions", *, as_json: bool) -> None:
+    """On standard output."""
+    from time import time
 
-    click.echo(plan_text(made, job=options.job, notes=list(_notes(made, options))))
+    from batchrunner.report.plan import plan_json, plan_text
+
+    now = time()
+    done_at = None if made.seconds is None else options.schedule.done_at(made.seconds, now)
+    if as_json:
+        click.echo(json.dumps(plan_json(made, done_at=done_at), ensure_ascii=False))
+    else:
+        click.echo(plan_text(made, job=options.job, notes=list(_notes(made, options, done_at))))
 
 
 def make_plan(options: "RunOptions") -> "Plan":
@@ -155,7 +160,7 @@ def _options(
         rest = {name: value for name, value in running.params.items() if name not in given}
     told = settle(context, given, earlier).given
     options = run_options(
-        job, database, {**rest, **told}, environment(), settings="{}", files=context.find_root().obj.files
+        job, database, {**rest, **told}, environment(), settings="{}", files=context.find_root().obj.files, keys=False
     )
     return options, job
 
@@ -219,12 +224,12 @@ def _all(values: Iterator[Any]) -> Any:
     return None if any(value is None for value in known) else sum(known)
 
 
-def _notes(made: "Plan", options: "RunOptions") -> Iterator[str]:
-    from time import time
-
+def _notes(made: "Plan", options: "RunOptions", done_at: float | None) -> Iterator[str]:
     from batchrunner.money import money_text
+    from batchrunner.schedule import ALWAYS
 
-    for provider in {route.endpoint.provider.name: route.endpoint.provider for route in options.routes}.values():
+    providers = {route.endpoint.provider.name: route.endpoint.provider for route in options.routes}.values()
+    for provider in providers:
         if provider.batch_discount and made.requests:
             yield (
                 f"{provider.title}'s own batch API is {provider.batch_discount:.0%} cheaper, if a day is soon enough; "
@@ -234,6 +239,18 @@ def _notes(made: "Plan", options: "RunOptions") -> Iterator[str]:
     if budget is not None and made.cost_most is not None:
         fits = "within" if made.cost_most <= budget.nanos else "may not be within"
         yield f"{fits} the budget of {money_text(budget.nanos, budget.currency or made.currency)}"
-    closes_in = options.schedule.closes_in(time())
-    if made.seconds is not None and closes_in < made.seconds:
-        yield "it will not be done by the end that is set; a later run goes on"
+    if done_at is not None and options.schedule != ALWAYS:
+        yield _by(options.schedule, done_at)
+    if made.cost is not None and not options.spend.prices.own:
+        for provider in providers:
+            if provider.prices_checked is not None:
+                yield f"prices of {provider.title} as of {provider.prices_checked}"
+
+
+def _by(schedule: "Schedule", done_at: float) -> str:
+    """Whether it will be done in the hours, and by the end, that are set."""
+    if done_at == inf:
+        return f"it will not be done by {schedule.why}; a later run goes on"
+    by = f", before {schedule.why}" if schedule.ends_at < inf else ""
+    hours = f" in the hours of --window {', '.join(map(str, schedule.hours))}" if schedule.hours else ""
+    return f"done about {datetime.fromtimestamp(done_at, schedule.zone):%Y-%m-%d %H:%M}{by}{hours}"

@@ -69,7 +69,15 @@ def run(context: click.RichContext, /, job: str | None, db: str | None, **given:
     told = settle(context, given, earlier)
     given = told.given
     talks = talk_of(given)
-    options = run_options(job, database, given, environment(), settings=told.kept, files=context.obj.files)
+    options = run_options(
+        job,
+        database,
+        given,
+        environment(),
+        settings=told.kept,
+        files=context.obj.files,
+        keys=not given["dry_run"],
+    )
     wanted = wanted_of(given, given["outputs"] or (str(database.with_suffix(".results.jsonl")),))
     inputs = {"the job file": job, "the template": given["template"], "the key file": given["key_file"]}
     inputs["the lanes' file"] = given["lanes_file"]
@@ -77,7 +85,7 @@ def run(context: click.RichContext, /, job: str | None, db: str | None, **given:
     if talks["as_json"] and STDIN in wanted.paths:
         raise ConfigError("--json and -o - both need standard output; name a file for the results")
     if given["dry_run"]:
-        show_plan(make_plan(options), options)
+        show_plan(make_plan(options), options, as_json=talks["as_json"])
         return 0
     talk = Talk(
         display=open_display(talks),
@@ -111,9 +119,16 @@ def read_options(given: Mapping[str, Any]) -> "ReadOptions":
 
 
 def run_options(
-    job: str, database: Path, given: Mapping[str, Any], environ: Mapping[str, str], *, settings: str, files: "Files"
+    job: str,
+    database: Path,
+    given: Mapping[str, Any],
+    environ: Mapping[str, str],
+    *,
+    settings: str,
+    files: "Files",
+    keys: bool = True,
 ) -> "RunOptions":
-    """All of a run's options as values. Raises ConfigError."""
+    """All of a run's options as values; without *keys* where nothing is to be sent. Raises ConfigError."""
     from batchrunner.cli.lanes import routes_of
     from batchrunner.config import CONCURRENCY, LimitSettings, RetrySettings, RunSettings
     from batchrunner.learned import learned_path
@@ -130,11 +145,11 @@ def run_options(
         stated_concurrency=given["concurrency"] is not None,
         headroom=given["headroom"],
     )
-    lanes = routes_of(given, limits, environ)
+    lanes = routes_of(given, limits, environ, keys=keys)
     return RunOptions(
         job=job,
         database=database,
-        endpoint=lanes[0].endpoint if lanes else endpoint_of(given, environ),
+        endpoint=lanes[0].endpoint if lanes else endpoint_of(given, environ, keys=keys),
         lanes=lanes,
         read=read_options(given),
         limits=limits,
@@ -164,8 +179,8 @@ def run_options(
     )
 
 
-def endpoint_of(given: Mapping[str, Any], environ: Mapping[str, str]) -> "Endpoint":
-    """The endpoint with its key. Raises ConfigError."""
+def endpoint_of(given: Mapping[str, Any], environ: Mapping[str, str], *, keys: bool = True) -> "Endpoint":
+    """The endpoint with its key, if it is wanted. Raises ConfigError."""
     from batchrunner.credentials import KeySource, resolve_endpoint
 
     file = given["key_file"]
@@ -173,7 +188,7 @@ def endpoint_of(given: Mapping[str, Any], environ: Mapping[str, str]) -> "Endpoi
     return resolve_endpoint(
         provider=provider_of(given),
         base_url=given["base_url"],
-        source=source,
+        source=source if keys else None,
         environ=environ,
         proxy=given["proxy"],
         ca_file=given["ca_file"],

@@ -1,13 +1,14 @@
 """A plan as text and as JSON."""
 
 from collections.abc import Iterator, Sequence
+from math import inf
 from typing import Any
 
 from batchrunner.check import Finding
 from batchrunner.money import money_text
 from batchrunner.plan import Plan
 from batchrunner.report.clean import clean
-from batchrunner.report.numbers import duration, short
+from batchrunner.report.numbers import duration, instant, short
 
 BILLION = 1e9
 
@@ -22,8 +23,11 @@ def plan_text(plan: Plan, *, job: str, notes: Sequence[str] = ()) -> str:
     return "\n".join([*lines, "", "  to do it: the same command with run instead of plan"])
 
 
-def plan_json(plan: Plan) -> dict[str, Any]:
-    """The same for programs. Fields may be added, never changed; money in the currency, null = not known."""
+def plan_json(plan: Plan, *, done_at: float | None) -> dict[str, Any]:
+    """The same for programs. Fields may be added, never changed; money in the currency, null = not known.
+
+    ``done_at``: with the hours and the end that are set; null = not known, or not by that end.
+    """
     return {
         "event": "plan",
         "v": 1,
@@ -46,6 +50,7 @@ def plan_json(plan: Plan) -> dict[str, Any]:
         "unpriced": list(plan.unpriced),
         "seconds": plan.seconds,
         "bound_by": plan.bound_by or None,
+        "done_at": None if done_at is None or done_at == inf else instant(done_at),
         "findings": findings_json(plan.findings),
     }
 
@@ -92,7 +97,9 @@ def _tokens(plan: Plan) -> str:
 
 def _cost(plan: Plan) -> str:
     if plan.unpriced:
-        return f"not known: no price for {', '.join(map(clean, plan.unpriced))}"
+        model = plan.unpriced[0].partition("/")[2]
+        where = f'[prices."{clean(model)}"] in batchrunner.toml' if model else "[prices] in batchrunner.toml"
+        return f"not known: no price for {', '.join(map(clean, plan.unpriced))}; {where} gives one"
     if plan.cost is None:
         return "not known: more than one currency" if plan.requests else "nothing"
     most = "no bound known" if plan.cost_most is None else f"at most {money_text(plan.cost_most, plan.currency)}"
