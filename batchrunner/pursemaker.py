@@ -28,7 +28,7 @@ def make_purse(
     with store.transaction() as connection:
         earlier = spending(connection, job_id)
     before = next((one for one in earlier if one.currency == tariff.currency), None)
-    if settings.budget is not None and (uncounted := _uncounted(earlier, tariff.currency)):
+    if models and settings.budget is not None and (uncounted := _uncounted(earlier, tariff.currency)):
         warn(f"earlier runs are not all in the budget: {uncounted}")
     purse = Purse(tariff, settings=settings, before=before)
     for model in models:
