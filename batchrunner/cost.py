@@ -17,6 +17,7 @@ from batchrunner.provider import Model, Price
 from batchrunner.task import Usage
 
 FRAME = 64  # tokens a server may add to every prompt
+TOOLS = 1024  # and to one with tools, to tell the model how to call them: Anthropic adds up to 530
 CHAT, TEXT, RESPONSES, EMBEDDINGS = "chat/completions", "completions", "responses", "embeddings"
 _NANOS = Decimal(1000)  # 1 of a currency for a million tokens is a thousand billionths for one
 # Parts and tools whose tokens are not in the body. Inside a JSON string the quotes would be escaped.
@@ -25,6 +26,7 @@ _FROM_ELSEWHERE = re.compile(
     r'web_search\w*|web_browser|retrieval|file_search|code_interpreter|mcp)"'
     r'|"(?:previous_response_id|conversation|plugins|web_search_options|search_parameters|enable_search)"\s*:'
 )
+_HAS_TOOLS = re.compile(r'"(?:tools|functions)"\s*:')
 
 
 class _Asked(msgspec.Struct):
@@ -76,9 +78,10 @@ def _read(body: str) -> _Asked | None:
 
 
 def _cap(asked: _Asked) -> int | None:
-    """The largest where several names are given."""
-    caps = [cap for cap in (asked.max_tokens, asked.max_completion_tokens, asked.max_output_tokens) if _is_count(cap)]
-    return max(caps, default=None)
+    """The largest where several names are given; None where one of them is no count, for it may be what is obeyed."""
+    names = (asked.max_tokens, asked.max_completion_tokens, asked.max_output_tokens)
+    caps = [cap for cap in names if cap is not None]
+    return max(caps) if caps and all(map(_is_count, caps)) else None
 
 
 def _prompt(model: Model, endpoint: str, body: str) -> int | None:
@@ -86,7 +89,7 @@ def _prompt(model: Model, endpoint: str, body: str) -> int | None:
         return None  # what others count is not known: a rerank pays for its query with every document
     if _FROM_ELSEWHERE.search(body):
         return model.context
-    size = len(body.encode("utf-8", "surrogatepass")) + FRAME
+    size = len(body.encode("utf-8", "surrogatepass")) + FRAME + (TOOLS if _HAS_TOOLS.search(body) else 0)
     is_one = endpoint in (CHAT, RESPONSES)  # lists of prompts and inputs have a context each
     return size if model.context is None or not is_one else min(size, model.context)
 
@@ -99,7 +102,10 @@ def _output(model: Model, endpoint: str, body: str) -> int | None:
     each = min(known, default=model.context)
     if each is None:
         return None
-    answers = max([count for count in (asked.n, asked.best_of) if _is_count(count)], default=1)
+    counts = [count for count in (asked.n, asked.best_of) if count is not None]
+    if not all(map(_is_count, counts)):
+        return None
+    answers = max(counts, default=1)
     prompts = len(asked.prompt) if endpoint == TEXT and isinstance(asked.prompt, list) else 1
     return each * answers * max(prompts, 1)
 

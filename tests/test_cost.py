@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchrunner.cost import FRAME, cost_of, most
+from batchrunner.cost import FRAME, TOOLS, cost_of, most
 from batchrunner.provider import Model, Price
 from batchrunner.task import Usage
 
@@ -84,6 +84,7 @@ def test_no_reply_costs_more_than_was_reserved(
         ({"max_tokens": None}, 4_096),
         ({"max_tokens": 1e3}, 4_096),
         ({"max_tokens": True}, 4_096),
+        ({"max_tokens": 3e3, "max_completion_tokens": 60}, 4_096),  # nobody knows which of them counts
         ({"metadata": {"max_tokens": 5}}, 4_096),
         ({"max_tokens": 50, "n": 3}, 150),
         ({"max_tokens": 50, "n": 2, "best_of": 4}, 200),
@@ -109,7 +110,17 @@ def test_words_for_images_are_not_images() -> None:
     """Neither in a text, nor as the name of a tool's parameter."""
     tools = [{"type": "function", "function": {"parameters": {"properties": {"file": {"type": "string"}}}}}]
     asked = body(max_tokens=1, tools=tools, messages=[{"role": "user", "content": '{"type": "image"}'}])
-    assert most(Model(price=PRICE), CHAT, asked) == (len(asked) + FRAME) * 2_000 + 8_000
+    assert most(Model(price=PRICE), CHAT, asked) == (len(asked) + FRAME + TOOLS) * 2_000 + 8_000
+
+
+def test_what_a_server_tells_its_model_of_tools_is_part_of_the_bound() -> None:
+    """Anthropic's documentation: up to 530 tokens before the tools themselves; more than a short request has bytes."""
+    tool = {"type": "function", "function": {"name": "now", "parameters": {}}}
+    without, asked = body(max_tokens=1), body(max_tokens=1, tools=[tool])
+    bound, plain = most(MODEL, CHAT, asked), most(MODEL, CHAT, without)
+    assert bound is not None
+    assert plain is not None
+    assert bound - plain >= 530 * 2_000
 
 
 def test_embeddings_have_no_output() -> None:
@@ -128,6 +139,9 @@ def test_a_price_for_cached_tokens_above_the_others_is_part_of_the_bound() -> No
         (Model(context=128_000, max_output=4_096), CHAT, body()),  # no price
         (Model(price=PRICE), CHAT, body()),  # nothing bounds the answer
         (Model(price=PRICE), CHAT, body(max_tokens=5, tools=[{"type": "web_search"}])),
+        (MODEL, CHAT, body(max_tokens=5, n=3.0)),  # lenient servers read a number in these
+        (MODEL, CHAT, body(max_tokens=5, n="3")),
+        (MODEL, "completions", body(max_tokens=5, best_of="3")),
         (Model(price=PRICE), "responses", body(max_output_tokens=5, previous_response_id="r")),
         (MODEL, "rerank", body()),
     ],
