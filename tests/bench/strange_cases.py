@@ -78,7 +78,7 @@ def _windows_from_pypi() -> list[Strange]:
         "moving-window": (windows(LIMIT, SECONDS), SLIDING),
         "sliding-window-counter": (counter(LIMIT, SECONDS, on_grid=True), SLIDING),
     }
-    slowapi = [
+    return [
         Strange(
             what=f"slowapi, {strategy}",
             server=Pypi(("slowapi", "uvicorn"), "slowapi", f"slowapi-{strategy}", LIMIT, SECONDS),
@@ -87,9 +87,6 @@ def _windows_from_pypi() -> list[Strange]:
         )
         for strategy, (shortest, target) in rules.items()
     ]
-    flask = Pypi(("flask-limiter",), "flask_limiter", "flask-limiter-moving-window", LIMIT, SECONDS)
-    shortest, target = rules["moving-window"]
-    return [*slowapi, Strange(what="Flask-Limiter, moving-window", server=flask, shortest=shortest, target=target)]
 
 
 def _throttled() -> list[Strange]:

@@ -2,7 +2,7 @@
 
     python pypi.py PORT KIND LIMIT WINDOW LATENCY
 
-KIND: slowapi-STRATEGY, flask-limiter-STRATEGY (of the package limits), throttled-ALGORITHM.
+KIND: slowapi-STRATEGY, throttled-ALGORITHM.
 """
 
 # mypy: disable-error-code="import-not-found, import-untyped, untyped-decorator"
@@ -10,9 +10,10 @@ KIND: slowapi-STRATEGY, flask-limiter-STRATEGY (of the package limits), throttle
 
 import asyncio
 import sys
-import time
 from datetime import timedelta
 from typing import Any
+
+import uvicorn
 
 ANSWER = {
     "id": "a",
@@ -74,39 +75,12 @@ def throttled(algorithm: str, limit: int, window: int, latency: float) -> Any:
     return app
 
 
-def flask(strategy: str, limit: int, window: int, latency: float) -> Any:
-    """Flask-Limiter."""
-    from flask import Flask
-    from flask_limiter import Limiter
-    from flask_limiter.util import get_remote_address
-
-    app = Flask("limited")
-    limiter = Limiter(get_remote_address, app=app, headers_enabled=True, strategy=strategy, storage_uri="memory://")
-
-    @app.post(PATH)
-    @limiter.limit(f"{limit}/{window} seconds")
-    def answer() -> dict[str, Any]:
-        time.sleep(latency)
-        return ANSWER
-
-    return app
-
-
 def main() -> None:
     """Serve until stopped."""
     port, kind, limit, window, latency = sys.argv[1:]
-    makers = {"slowapi-": slowapi, "throttled-": throttled, "flask-limiter-": flask}
-    prefix, make = next((prefix, make) for prefix, make in makers.items() if kind.startswith(prefix))
-    app = make(kind.removeprefix(prefix), int(limit), int(window), float(latency))
-    if make is flask:
-        from werkzeug.serving import WSGIRequestHandler, make_server
-
-        WSGIRequestHandler.protocol_version = "HTTP/1.1"
-        make_server("127.0.0.1", int(port), app, threaded=True).serve_forever()
-    else:
-        import uvicorn
-
-        uvicorn.run(app, host="127.0.0.1", port=int(port), log_level="error", access_log=False)
+    library, _, rule = kind.partition("-")
+    app = {"slowapi": slowapi, "throttled": throttled}[library](rule, int(limit), int(window), float(latency))
+    uvicorn.run(app, host="127.0.0.1", port=int(port), log_level="error", access_log=False)
 
 
 if __name__ == "__main__":
