@@ -39,6 +39,7 @@ JITTER = 0.25  # seconds by which one send may overtake another on its way
 SHUFFLED = 0.2  # of what was sent in that time usually does
 BURST = 0.05  # seconds of sends that arrive in any order
 SHUFFLE = 0.02  # seconds of a bucket's sends that are held back at the least
+MUCH = 0.03  # of the limit comes back at one moment
 PROBE = 1.0  # seconds to the first try, where nothing is left and nothing says when more will be; then ever longer
 PROBE_GROWTH = 1.6
 
@@ -57,6 +58,7 @@ class Mark:
 
     ``before``: the account as it was before what this send may have overtaken, or what the server had not charged yet.
     ``alone``: nothing else of ours was in flight. ``shuffled``: cost of those that may well arrive in another order.
+    ``expected``: what should have been left by our log of a sliding window, where its reply is to prove that.
     """
 
     account: float
@@ -69,6 +71,7 @@ class Mark:
     back: float = 0.0
     at: float | None = None
     burst: _Burst | None = None
+    expected: float | None = None
 
 
 class Meter:
@@ -109,6 +112,8 @@ class Meter:
         self._burnt = 0.0  # cost of refused requests, of late
         self._others = Others()
         self._usual = 0.0  # cost of a send
+        self._slid_at = inf  # since when this is thought to be a sliding window
+        self._seen = 0.0  # by the last reply, and not sent since
         self._trip = 0.0  # seconds from a send to what its reply tells
 
     @property
@@ -133,6 +138,11 @@ class Meter:
     def undecided(self) -> bool:
         """Whether a single reply should be seen before the gates open."""
         return self.clock.probing
+
+    @property
+    def _is_unproven(self) -> bool:
+        """Whether our log of a sliding window is not known to be the server's: then only what replies saw is used."""
+        return self.algorithm is Algorithm.SLIDING and self._at < self._slid_at + self.period
 
     @property
     def reserve(self) -> float:
@@ -176,6 +186,8 @@ class Meter:
         level = max(self._level, self._least) if alone and self.replies else self._level
         missing = min(cost, self.limit - reserve) + reserve - level
         if missing <= EPSILON:
+            if not alone and self._seen < cost and self._is_unproven:
+                return inf
             unseen = 0.0 if alone else self.clock.unseen(now)
             if unseen and missing + self.limit / 2 > EPSILON:
                 return unseen  # the limit may have changed: the other half goes when a reply tells
@@ -205,16 +217,19 @@ class Meter:
         self._level -= cost
         self._account -= cost
         self._history.append((at, self._account))
-        self._spent.add(cost, at, period=self.period)
-        self.clock.sent(at)
         alone = self._outstanding <= EPSILON  # then there is nothing to overtake, and nothing left to be charged
+        expected = self.limit - self._spent.total if alone and self._is_unproven else None
+        self._spent.add(cost, at, period=self.period)
+        self._seen -= cost
+        self.clock.sent(at)
         before = self._account if alone else max(self._history[0][1], self._account)
         shuffled = (before - self._account) * SHUFFLED
         if self.dimension is not Dimension.REQUESTS:  # some servers charge tokens when the answer is there, not before
             before = max(before, self._account + self._outstanding)
         self._outstanding += cost
         reckoned, epoch = self._reckoned, self.clock.epoch
-        return Mark(self._account, before, epoch, cost, alone, shuffled, reckoned, self._back, at, self._burst)
+        burst, back = self._burst, self._back
+        return Mark(self._account, before, epoch, cost, alone, shuffled, reckoned, back, at, burst, expected)
 
     def release(self, mark: Mark) -> None:
         """A send has ended, however it did: nothing more will be charged for it."""
@@ -274,6 +289,11 @@ class Meter:
             return
         if reading is Reading.CHANGED and self.algorithm is not Algorithm.WINDOW:
             self._anchored = False  # of what has come back until now, our account knows nothing
+        if self._disproves(remaining, mark):
+            self.clock.count()
+            self._others = Others()  # what seemed to be theirs was just not back yet
+            self._level = self._least = min(self._level, self._seen)
+            return
         self._least = min(self._least, remaining)
         if self.dimension is not Dimension.REQUESTS and mark.cost:
             self._learn_charge(remaining, mark, window.requested, refused=refused)
@@ -331,7 +351,14 @@ class Meter:
         back -= 0.0 if self._is_exact else passed * self._others.rate
         self._back += back
         self._account += back
-        self._level = min(self._level + back, self.limit)
+        most = self.limit
+        if self.algorithm is Algorithm.SLIDING:  # what a reply told is back does not come back by our log again
+            most = max(self.limit - self._spent.total, self._level)
+        self._level = min(self._level + back, most)
+        if self.algorithm is not Algorithm.SLIDING:
+            self._slid_at = inf
+        elif self._slid_at == inf:
+            self._slid_at = now
         if self.clock.roll(now):
             self._level = self._least = self.limit
             self._own = 0.0
@@ -385,6 +412,17 @@ class Meter:
             self._correct(low - self._level, GAIN_UP)
         else:
             self._deviation *= 1 - DEVIATION_GAIN
+
+    def _disproves(self, remaining: float, mark: Mark) -> bool:
+        """A sliding window has as much left as our own log of it says; one that has more, or less, only counts."""
+        if not self._is_unproven:
+            return False
+        self._seen = remaining - (self._reckoned - mark.reckoned) * self.factor - mark.shuffled
+        unsure = self._spent.since((self._at if mark.at is None else mark.at) - JITTER)  # may not be in its reply
+        ours = self._spent.since(self._at - self.period) - unsure  # what the server forgot, we shall forget soon
+        some = max(MUCH * self.limit, 2.0)
+        missing = mark.expected is not None and mark.expected > max(some, 2 * (remaining + mark.cost))
+        return missing or remaining > self.limit - ours + some
 
     def _learn_charge(self, remaining: float, mark: Mark, requested: float | None, *, refused: bool) -> None:
         """What is charged for a request, of what we reckon: the first tells at once, the others by and by."""

@@ -1,0 +1,57 @@
+"""The limiter at rate limiters of others, in virtual time, each with the ways of its own that misled us once."""
+
+import pytest
+from strange_servers import START, SlowapiCounter, SlowapiFixed, SlowapiMoving, ThrottledCounter, visit
+
+from batchrunner.config import LimitSettings
+from batchrunner.limits.clock import Algorithm
+from batchrunner.limits.limiter import Limiter
+
+LIMIT, WINDOW = 300, 10.0
+STARTS = [START + seconds for seconds in (1.37, 2.74, 4.11, 5.48, 8.22)]  # on the clock's grid of windows
+
+
+@pytest.mark.parametrize("start", STARTS)
+def test_a_second_more_than_the_window_is_a_window_all_the_same(start: float) -> None:
+    """SlowAPI adds a second to its resets: what says 11 is not a minute's window but one of ten seconds."""
+    limiter = Limiter(LimitSettings(), now=start)
+    played = visit(SlowapiFixed(LIMIT, WINDOW), 4 * LIMIT, start=start, limiter=limiter)
+    assert played.refused == 0
+    assert played.efficiency >= 0.97
+    (meter,) = limiter.beliefs()["meters"]
+    assert (meter["algorithm"], meter["period"]) == (Algorithm.WINDOW, WINDOW)
+
+
+@pytest.mark.parametrize("start", STARTS)
+def test_what_a_late_header_told_does_not_come_back_twice(start: float) -> None:
+    """SlowAPI writes its headers with the answer: what came back meanwhile is in them, and in our own log later."""
+    limiter = Limiter(LimitSettings(), now=start)
+    played = visit(SlowapiMoving(LIMIT, WINDOW), 4 * LIMIT, start=start, limiter=limiter)
+    assert played.refused == 0
+    assert played.efficiency >= 0.95
+    (meter,) = limiter.beliefs()["meters"]
+    assert (meter["algorithm"], meter["period"]) == (Algorithm.SLIDING, WINDOW)
+
+
+@pytest.mark.parametrize("start", STARTS)
+@pytest.mark.parametrize("server", [SlowapiCounter, ThrottledCounter])
+def test_a_count_that_is_weighed_by_time_is_no_log(
+    server: type[SlowapiCounter | ThrottledCounter], start: float
+) -> None:
+    """What was sent at one moment does not come back at one moment there, and no burst leaves to find that out."""
+    limiter = Limiter(LimitSettings(), now=start)
+    played = visit(server(LIMIT, WINDOW), 4 * LIMIT, start=start, limiter=limiter)
+    assert played.refused_share <= 0.005
+    assert played.efficiency >= 0.97
+    (meter,) = limiter.beliefs()["meters"]
+    assert (meter["algorithm"], meter["period"]) == (Algorithm.COUNTER, WINDOW)
+
+
+def test_a_length_that_was_measured_where_no_window_ended_is_none() -> None:
+    """A count on the clock's grid seems to end 1.4 s after our first request: that is no window of 1.4 s."""
+    start = START + 9.59
+    limiter = Limiter(LimitSettings(), now=start)
+    played = visit(SlowapiCounter(LIMIT, WINDOW), 4 * LIMIT, start=start, limiter=limiter)
+    assert played.refused_share <= 0.03
+    (meter,) = limiter.beliefs()["meters"]
+    assert (meter["algorithm"], meter["period"]) == (Algorithm.COUNTER, WINDOW)
