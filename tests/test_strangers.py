@@ -1,7 +1,15 @@
 """The limiter at rate limiters of others, in virtual time, each with the ways of its own that misled us once."""
 
 import pytest
-from strange_servers import START, SlowapiCounter, SlowapiFixed, SlowapiMoving, ThrottledCounter, visit
+from strange_servers import (
+    START,
+    SlowapiCounter,
+    SlowapiFixed,
+    SlowapiMoving,
+    SteppedBucket,
+    ThrottledCounter,
+    visit,
+)
 
 from batchrunner.config import LimitSettings
 from batchrunner.limits.clock import Algorithm
@@ -55,3 +63,11 @@ def test_a_length_that_was_measured_where_no_window_ended_is_none() -> None:
     assert played.refused_share <= 0.03
     (meter,) = limiter.beliefs()["meters"]
     assert (meter["algorithm"], meter["period"]) == (Algorithm.COUNTER, WINDOW)
+
+
+@pytest.mark.parametrize("start", STARTS)
+def test_a_bucket_that_is_filled_once_a_second_is_believed_after_some_refusals(start: float) -> None:
+    """What came back by our clock may not be there before the server's next full second."""
+    played = visit(SteppedBucket(LIMIT, WINDOW), 4 * LIMIT, start=start)
+    assert played.refused_share <= 0.005
+    assert played.efficiency >= 0.95

@@ -88,6 +88,11 @@ class Clock:
         self.period, self._timed = period, True
 
     @property
+    def is_coarse(self) -> bool:
+        """Whether all resets so far were whole seconds."""
+        return self._resolution == COARSE
+
+    @property
     def ends_at(self) -> float | None:
         """When the fixed window will end, as well as we know.
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from math import inf
 
 from batchrunner.limits.charging import Charging
-from batchrunner.limits.clock import GUARD, PERIOD, SETTLED, STEADY, Algorithm, Clock, Reading, Told
+from batchrunner.limits.clock import COARSE, GUARD, PERIOD, SETTLED, STEADY, Algorithm, Clock, Reading, Told
 from batchrunner.limits.others import Others
 from batchrunner.limits.spent import Spent
 from batchrunner.limits.uncertain import uncertain
@@ -39,6 +39,8 @@ JITTER = 0.25  # seconds by which one send may overtake another on its way
 SHUFFLED = 0.2  # of what was sent in that time usually does
 BURST = 0.05  # seconds of sends that arrive in any order
 SHUFFLE = 0.02  # seconds of a bucket's sends that are held back at the least
+STEP = 2.0  # permits that are missing at a refusal mean that, where resets are whole seconds
+STEP_HELD = 0.7  # of such a second's; our account, which goes down faster than up, holds back the rest
 MUCH = 0.03  # of the limit comes back at one moment
 PROBE = 1.0  # seconds to the first try, where nothing is left and nothing says when more will be; then ever longer
 PROBE_GROWTH = 1.6
@@ -112,6 +114,7 @@ class Meter:
         self._burnt = 0.0  # cost of refused requests, of late
         self._others = Others()
         self._usual = 0.0  # cost of a send
+        self._steps = False  # whether what comes back in a second comes all at once
         self._slid_at = inf  # since when this is thought to be a sliding window
         self._seen = 0.0  # by the last reply, and not sent since
         self._trip = 0.0  # seconds from a send to what its reply tells
@@ -153,7 +156,10 @@ class Meter:
         shuffled = max(1.0, self.rate * SHUFFLE)
         theirs: float = DEVIATIONS * (self._others.rate * self._trip) ** 0.5  # may have come more often than usual
         most = max(self.limit * RESERVE_SHARE, 1.0, self._others.rate * OTHERS_AHEAD)
-        return max(min(max(DEVIATIONS * self._deviation, shuffled), most), min(theirs, self.limit / 4), unsure)
+        stepped = self.rate * COARSE * STEP_HELD if self._steps else 0.0
+        return max(
+            min(max(DEVIATIONS * self._deviation, shuffled), most), min(max(theirs, stepped), self.limit / 4), unsure
+        )
 
     @property
     def _is_exact(self) -> bool:
@@ -327,6 +333,8 @@ class Meter:
             self._lag = min(self._lag + GUARD, LAG_MOST)
             self._others.hint(self.rate)
             return
+        if self.algorithm is Algorithm.BUCKET and self.clock.is_coarse and self._level - left - drift > STEP:
+            self._steps = True
         if self.algorithm in STEADY:
             taken, at = max(self._level - left - drift, 0.0), now if mark.at is None else mark.at
             self._others.took(taken, at, sent=self._own, whole=self.rate, period=self.period)
