@@ -3,6 +3,7 @@
 import pytest
 from strange_servers import (
     START,
+    Counter,
     SlowapiCounter,
     SlowapiFixed,
     SlowapiMoving,
@@ -71,3 +72,11 @@ def test_a_bucket_that_is_filled_once_a_second_is_believed_after_some_refusals(s
     played = visit(SteppedBucket(LIMIT, WINDOW), 4 * LIMIT, start=start)
     assert played.refused_share <= 0.005
     assert played.efficiency >= 0.95
+
+
+@pytest.mark.parametrize("start", STARTS)
+def test_a_silent_count_is_asked_again_soon_after_a_window_and_used_at_its_rate(start: float) -> None:
+    """HAProxy's stick-table counts refused requests too, so every question makes it worse, and nothing is told."""
+    played = visit(Counter(LIMIT, WINDOW, aligned=False, counts_refused=True), 8 * LIMIT, start=start)
+    assert played.refused_share <= 0.02
+    assert played.efficiency >= 0.93
