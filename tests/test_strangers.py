@@ -1,6 +1,9 @@
 """The limiter at rate limiters of others, in virtual time, each with the ways of its own that misled us once."""
 
+from typing import Any
+
 import pytest
+from laboratory import play
 from strange_servers import (
     START,
     Counter,
@@ -15,6 +18,7 @@ from strange_servers import (
 from batchrunner.config import LimitSettings
 from batchrunner.limits.clock import Algorithm
 from batchrunner.limits.limiter import Limiter
+from batchrunner.simulator.config import Rules
 
 LIMIT, WINDOW = 300, 10.0
 STARTS = [START + seconds for seconds in (1.37, 2.74, 4.11, 5.48, 8.22)]  # on the clock's grid of windows
@@ -54,6 +58,18 @@ def test_a_count_that_is_weighed_by_time_is_no_log(
     assert played.efficiency >= 0.97
     (meter,) = limiter.beliefs()["meters"]
     assert (meter["algorithm"], meter["period"]) == (Algorithm.COUNTER, WINDOW)
+
+
+@pytest.mark.parametrize("seed", range(1, 9))
+def test_a_log_whose_burst_arrives_in_any_order_stays_a_log(seed: int) -> None:
+    """The first of a burst may arrive last, and find little left: that is no sign of a mere count."""
+    limiter = Limiter(LimitSettings(), now=START)
+    world: dict[str, Any] = {"latency": lambda rng: rng.uniform(1, 3), "way": lambda rng: 0.01 + rng.expovariate(100)}
+    rules = Rules(rpm=20, window=60, algorithm="sliding", dialect="openai")
+    played = play(rules, 200, limiter=limiter, seed=seed, start=START, **world)
+    assert played.refused_share <= 0.01
+    (meter,) = limiter.beliefs()["meters"]
+    assert meter["algorithm"] == Algorithm.SLIDING
 
 
 def test_a_length_that_was_measured_where_no_window_ended_is_none() -> None:

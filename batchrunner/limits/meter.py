@@ -425,12 +425,13 @@ class Meter:
         """A sliding window has as much left as our own log of it says; one that has more, or less, only counts."""
         if not self._is_unproven:
             return False
-        self._seen = remaining - (self._reckoned - mark.reckoned) * self.factor - mark.shuffled
+        later = (self._reckoned - mark.reckoned) * self.factor  # sent after it: some of them may have come before it
         unsure = self._spent.since((self._at if mark.at is None else mark.at) - JITTER)  # may not be in its reply
         ours = self._spent.since(self._at - self.period) - unsure  # what the server forgot, we shall forget soon
         some = max(MUCH * self.limit, 2.0)
-        missing = mark.expected is not None and mark.expected > max(some, 2 * (remaining + mark.cost))
-        return missing or remaining > self.limit - ours + some
+        expected = 0.0 if mark.expected is None else mark.expected - later
+        self._seen = remaining - later - mark.shuffled
+        return expected > max(some, 2 * (remaining + mark.cost)) or remaining > self.limit - ours + some
 
     def _learn_charge(self, remaining: float, mark: Mark, requested: float | None, *, refused: bool) -> None:
         """What is charged for a request, of what we reckon: the first tells at once, the others by and by."""
