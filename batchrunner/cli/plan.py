@@ -166,19 +166,22 @@ def _options(
 
 
 def _show(planner: Any, options: "RunOptions", history: "History | None", job_id: int) -> None:
+    from batchrunner.db.seen import Seen
     from batchrunner.jobfile.reader import open_job
     from batchrunner.task import Request
 
-    with open_job(options.job, options.read) as reader:
+    with open_job(options.job, options.read) as reader, Seen() as seen:
         items = islice(reader, options.run.max_tasks)
         for page in _pages(items):
             requests = [item for item in page if isinstance(item, Request)]
             known = {} if history is None else history.states(job_id, [each.custom_id for each in requests])
             for item in page:
-                if isinstance(item, Request):
+                if not isinstance(item, Request):
+                    planner.reject(item)
+                elif seen.is_new(item.custom_id):
                     planner.see(item, known.get(item.custom_id))
                 else:
-                    planner.reject(item)
+                    planner.see_again(item)
 
 
 def _pages(items: Iterator[Any]) -> Iterator[list[Any]]:
