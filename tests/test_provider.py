@@ -262,6 +262,13 @@ def test_every_model_of_the_first_provider_has_a_price_and_a_cap() -> None:
     assert not [name for name, model in models.items() if model.price is None or model.max_output is None]
 
 
+@pytest.mark.parametrize("name", provider_names())
+def test_no_answer_is_longer_than_the_context(name: str) -> None:
+    """What bounds an answer, and so a budget's reservation, is the cap where one is known."""
+    for model in load_provider(name).models.values():
+        assert (model.max_output or 1) <= (model.context or model.max_output or 1)
+
+
 def test_a_dated_version_is_the_model() -> None:
     openai = load_provider("openai")
     assert openai.model("gpt-4o-2024-08-06") is not None
