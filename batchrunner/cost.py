@@ -4,16 +4,18 @@ The most a request can cost is what a budget reserves for it, so each part is a 
 tokens than its body has bytes, for a token of a byte-level vocabulary is never less than one byte; the templates that
 servers put around messages are shorter than the JSON around them, and ``FRAME`` is for the rest. What does not come
 from the body's text (images, files, a search on the server) is bounded by the model's context alone. An answer has no
-more tokens than the request allows, or else the model, or else its context.
+more tokens than the request allows, or else the model, or else its context. Where a price has tiers, the bound is that
+of the dearest which a request can reach, at its end.
 """
 
 import re
+from collections.abc import Iterator
 from decimal import ROUND_CEILING, Decimal
 from typing import Any
 
 import msgspec
 
-from batchrunner.provider import Model, Price
+from batchrunner.provider import Model, Price, Rates
 from batchrunner.task import Usage
 
 FRAME = 64  # tokens a server may add to every prompt
@@ -44,24 +46,49 @@ _READ = msgspec.json.Decoder(_Asked)
 
 
 def cost_of(usage: Usage, price: Price) -> int:
-    """Billionths for what a reply says it used, rounded up."""
-    prompt = max(usage.prompt_tokens, 0)
+    """Billionths for what a reply says it used, rounded up; all of it at the rates of its tier."""
+    prompt, answer = max(usage.prompt_tokens, 0), max(usage.completion_tokens, 0)
+    rates = price.rates(prompt, answer)
     cached = min(max(usage.cached_tokens, 0), prompt)
-    at_cache = price.input if price.cached is None else price.cached
-    total = (prompt - cached) * price.input + cached * at_cache + max(usage.completion_tokens, 0) * price.output
-    return _whole(total)
+    at_cache = rates.input if rates.cached is None else rates.cached
+    return _whole((prompt - cached) * rates.input + cached * at_cache + answer * rates.output)
+
+
+def expected_cost(price: Price, prompt: float, answer: float) -> float:
+    """Billionths for a request of about so many tokens, none of them from a cache."""
+    rates = price.rates(round(prompt), round(answer))
+    return (prompt * float(rates.input) + answer * float(rates.output)) * float(_NANOS)
 
 
 def most(model: Model, endpoint: str, body: str) -> int | None:
     """Billionths that a request costs at most; None where no bound is known, or no price."""
     price = model.price
-    if price is None:
-        return None
     prompt = _prompt(model, endpoint, body)
-    output = 0 if endpoint == EMBEDDINGS or not price.output else _output(model, endpoint, body)
-    if prompt is None or output is None:
+    if price is None or prompt is None:
         return None
-    return _whole(prompt * max(price.input, price.cached or price.input) + output * price.output)
+    answer = 0 if endpoint == EMBEDDINGS else _output(model, endpoint, body)
+    costs = [_most(*reached) for reached in _reachable(price, prompt, answer)]
+    known = [cost for cost in costs if cost is not None]
+    return _whole(max(known)) if len(known) == len(costs) else None
+
+
+def _reachable(price: Price, prompt: int, answer: int | None) -> Iterator[tuple[Rates, int, int | None]]:
+    """The rates at which a request of at most so many tokens may be charged, and its most tokens there."""
+    for tier in price.tiers:
+        yield tier, prompt if tier.up_to is None else min(prompt, tier.up_to), _least(answer, tier.answer_up_to)
+        if tier.holds(prompt, answer):
+            return
+    yield price, prompt, answer
+
+
+def _most(rates: Rates, prompt: int, answer: int | None) -> Decimal | None:
+    if answer is None and rates.output:
+        return None
+    return prompt * max(rates.input, rates.cached or rates.input) + (answer or 0) * rates.output
+
+
+def _least(*bounds: int | None) -> int | None:
+    return min((bound for bound in bounds if bound is not None), default=None)
 
 
 def is_capped(body: str) -> bool:
@@ -98,8 +125,8 @@ def _output(model: Model, endpoint: str, body: str) -> int | None:
     asked = _read(body)
     if asked is None:
         return None
-    known = [bound for bound in (_cap(asked), model.max_output) if bound is not None]
-    each = min(known, default=model.context)
+    each = _least(_cap(asked), model.max_output)
+    each = model.context if each is None else each
     if each is None:
         return None
     counts = [count for count in (asked.n, asked.best_of) if count is not None]

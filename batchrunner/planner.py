@@ -1,8 +1,8 @@
 """What a run would do: how many requests, tokens and money, how long, and what would hold it up. Pure; sends nothing.
 
 Tokens are estimated as the run itself does (limits/estimate.py), from what answers of this job took so far; where there
-are none yet, an answer is taken to be as long as max_tokens allows, and that is said. The most it can cost is the sum
-of what a budget would reserve.
+are none yet, an answer is taken to be as long as max_tokens allows, and that is said. Where a price has tiers, each
+request is in that of its expected lengths. The most it can cost is the sum of what a budget would reserve.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 
 from batchrunner.check import Checker, Finding, Level
 from batchrunner.config import Route, serving
-from batchrunner.cost import EMBEDDINGS, cost_of, most
+from batchrunner.cost import EMBEDDINGS, expected_cost, most
 from batchrunner.db.history import Took
 from batchrunner.limits.estimate import UNKNOWN_OUTPUT, TokenEstimate, max_tokens
 from batchrunner.plan import Plan, Speed
 from batchrunner.prices import Priced, Prices
-from batchrunner.task import RejectedLine, Request, TaskState, Usage
+from batchrunner.task import RejectedLine, Request, TaskState
 
 LEAST = 8  # answers, before their length is believed
 
@@ -26,7 +26,15 @@ class _Sums:
 
     prompt: float = 0.0
     output: float = 0.0
+    cost: float = 0.0
     priced: Priced | None = None
+
+    def add(self, prompt: float, output: float, share: float) -> None:
+        """A request of so many tokens, of which this route gets *share*."""
+        self.prompt += prompt * share
+        self.output += output * share
+        if self.priced is not None and self.priced.model.price is not None:
+            self.cost += expected_cost(self.priced.model.price, prompt, output) * share
 
 
 @dataclass(slots=True)
@@ -96,7 +104,7 @@ class Planner:
             output_tokens=output,
             output_most=self._output_most,
             learned=sum(each.answers for each in self._learned.values() if each.answers >= LEAST),
-            cost=sum(map(_cost, sums)) if one_currency else None,
+            cost=round(sum(one.cost for one in sums)) if one_currency else None,
             cost_most=self._cost_most if one_currency else None,
             currency=currencies.pop() if one_currency else None,
             unpriced=unpriced,
@@ -112,8 +120,7 @@ class Planner:
         bounds = []
         for route in routes:
             sums, learned = self._of(route, request.model or "")
-            sums.prompt += learned.estimate.prompt(size) / len(routes)
-            sums.output += learned.expected(cap) / len(routes)
+            sums.add(learned.estimate.prompt(size), learned.expected(cap), 1 / len(routes))
             priced = sums.priced
             bounds.append(None if priced is None else most(priced.model, request.endpoint, request.body))
         self._output_most = _plus(self._output_most, cap)
@@ -149,13 +156,6 @@ def _standing(request: Request, known: tuple[bytes, TaskState] | None) -> str:
     if state is TaskState.SUCCEEDED:
         return "done"
     return "failed" if state in (TaskState.FAILED, TaskState.HELD) else "pending"
-
-
-def _cost(sums: _Sums) -> int:
-    assert sums.priced is not None
-    assert sums.priced.model.price is not None
-    usage = Usage(prompt_tokens=round(sums.prompt), completion_tokens=round(sums.output))
-    return cost_of(usage, sums.priced.model.price)
 
 
 def _plus(total: int | None, part: int | None) -> int | None:

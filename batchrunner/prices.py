@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from decimal import Decimal
 from typing import Any
 
 import msgspec
@@ -11,12 +10,9 @@ from batchrunner.errors import ConfigError
 from batchrunner.provider import Model, Price, Provider
 
 
-class OwnPrice(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A table ``[prices."glm-x"]`` of batchrunner.toml: money for a million tokens. No currency: the provider's."""
+class OwnPrice(Price, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A table ``[prices."glm-x"]`` of batchrunner.toml. No currency: the provider's."""
 
-    input: Decimal
-    output: Decimal = Decimal(0)
-    cached: Decimal | None = None
     currency: str | None = None
 
 
@@ -38,7 +34,7 @@ class Prices:
         """None: no price is known, which is never the same as a price of 0."""
         model, own = provider.model(name), self.own.get(name)
         if own is not None:
-            price = Price(input=own.input, output=own.output, cached=own.cached)
+            price = Price(input=own.input, output=own.output, cached=own.cached, tiers=own.tiers)
             known = msgspec.structs.replace(model or Model(), price=price)
             return Priced(model=known, currency=own.currency or provider.currency)
         if model is None or model.price is None:
@@ -54,8 +50,8 @@ def read_prices(tables: Mapping[str, Any], where: str = "prices") -> Prices:
             price = msgspec.convert(table, OwnPrice, strict=False)
         except msgspec.ValidationError as error:
             raise ConfigError(f'{where}: [prices."{name}"]: {error}') from None
-        if not all(each.is_finite() and each >= 0 for each in (price.input, price.output, price.cached or Decimal(0))):
-            raise ConfigError(f'{where}: [prices."{name}"]: a price is 0 or more')
+        if price.fault is not None:
+            raise ConfigError(f'{where}: [prices."{name}"]: {price.fault}')
         if price.currency is not None:
             price = msgspec.structs.replace(price, currency=price.currency.upper())
         own[name] = price

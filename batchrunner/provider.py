@@ -26,12 +26,47 @@ FOLDER = Path(__file__).parent / "providers"
 Range = tuple[float, float]  # from, to; both belong to it
 
 
-class Price(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Rates(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Money for a million tokens, in the provider's currency. ``cached``: for prompt tokens read from its cache."""
 
     input: Decimal
     output: Decimal = Decimal(0)
     cached: Decimal | None = None  # None: as ``input``
+
+
+class Tier(Rates, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Rates of a whole request, where its prompt and its answer have no more tokens than this; None: any number."""
+
+    up_to: int | None = None
+    answer_up_to: int | None = None
+
+    def holds(self, prompt: int | None, answer: int | None) -> bool:
+        """For a request of so many tokens; None: of any number."""
+        return _is_within(prompt, self.up_to) and _is_within(answer, self.answer_up_to)
+
+
+class Price(Rates, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The rates of the first tier that holds for a request; its own where none does."""
+
+    tiers: tuple[Tier, ...] = ()
+
+    def rates(self, prompt: int | None, answer: int | None) -> Rates:
+        return next((tier for tier in self.tiers if tier.holds(prompt, answer)), self)
+
+    @property
+    def fault(self) -> str | None:
+        """What makes no sense in it."""
+        for place, rates in enumerate((self, *self.tiers)):
+            amounts = (rates.input, rates.output, rates.cached or Decimal(0))
+            if not all(amount.is_finite() and amount >= 0 for amount in amounts):
+                return f"{f'tier {place}: ' if place else ''}a price is 0 or more"
+        for place, tier in enumerate(self.tiers, start=1):
+            if self.rates(tier.up_to, tier.answer_up_to) is not tier:
+                return f"tier {place} never holds: those before it do wherever it would"
+            ends = [end for end in (tier.up_to, tier.answer_up_to) if end is not None]
+            if not ends or min(ends) < 0:
+                return f"tier {place} ends nowhere: it needs up_to or answer_up_to, tokens of the prompt or the answer"
+        return None
 
 
 class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -136,6 +171,9 @@ def read_provider(path: Path) -> Provider:
     for place, rule in enumerate(provider.errors, start=1):
         if fault := _fault(rule):
             raise ConfigError(f"{path}: error rule {place} {fault}")
+    for name, model in provider.models.items():
+        if model.price is not None and (fault := model.price.fault):
+            raise ConfigError(f'{path}: [models."{name}"] price: {fault}')
     return provider
 
 
@@ -151,6 +189,10 @@ def _read(path: Path) -> dict[str, Any]:
     models = {**known.get("models", {}), **data.get("models", {})}
     errors = [*data.get("errors", []), *known.get("errors", [])]
     return {**known, **data, "models": models, "errors": errors}
+
+
+def _is_within(count: int | None, end: int | None) -> bool:
+    return end is None or (count is not None and count <= end)
 
 
 def _unknown(name: str) -> str:

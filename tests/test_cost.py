@@ -1,6 +1,7 @@
 """Cost: exact from usage, and before the send a bound that no reply can pass."""
 
 import json
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -8,19 +9,43 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchrunner.cost import FRAME, TOOLS, cost_of, most
-from batchrunner.provider import Model, Price
+from batchrunner.cost import FRAME, TOOLS, cost_of, expected_cost, most
+from batchrunner.provider import Model, Price, Tier
 from batchrunner.task import Usage
 
 PRICE = Price(input=Decimal(2), output=Decimal(8), cached=Decimal("0.4"))
 MODEL = Model(context=128_000, max_output=4_096, price=PRICE)
 CHAT = "chat/completions"
-PRICES = st.builds(
-    Price,
-    input=st.decimals(0, 500, places=4),
-    output=st.decimals(0, 500, places=4),
-    cached=st.none() | st.decimals(0, 500, places=4),
+AMOUNTS: dict[str, Any] = {
+    "input": st.decimals(0, 500, places=4),
+    "output": st.decimals(0, 500, places=4),
+    "cached": st.none() | st.decimals(0, 500, places=4),
+}
+ENDS = st.none() | st.integers(0, 2_000)
+TIERS = st.lists(st.builds(Tier, up_to=ENDS, answer_up_to=ENDS, **AMOUNTS), max_size=4)
+PRICES = st.builds(Price, tiers=TIERS.map(tuple), **AMOUNTS)  # in any order, also tiers that never hold
+TIERED = Price(
+    input=Decimal(4),
+    output=Decimal(16),
+    cached=Decimal("0.8"),
+    tiers=(
+        Tier(up_to=31_999, answer_up_to=199, input=Decimal(2), output=Decimal(8), cached=Decimal("0.4")),
+        Tier(up_to=31_999, input=Decimal(3), output=Decimal(14), cached=Decimal("0.6")),
+    ),
 )
+
+
+@st.composite
+def rising(draw: st.DrawFn) -> Price:
+    """A price as providers make them: longer prompts and answers are dearer, or cost the same."""
+    ends = sorted(draw(st.sets(st.tuples(st.integers(0, 900), st.integers(0, 900)), min_size=1, max_size=4)))
+    amounts = sorted(draw(st.lists(st.decimals(0, 50, places=2), min_size=len(ends) + 1, max_size=len(ends) + 1)))
+    *lower, top = ({"input": amount, "output": amount * 3, "cached": amount / 4} for amount in amounts)
+    longest, tiers = -1, []
+    for (end, answer_end), rates in zip(ends, lower, strict=True):
+        longest = max(longest, answer_end)  # each holds wherever one before it would
+        tiers.append(Tier(up_to=end, answer_up_to=longest, **rates))
+    return Price(tiers=tuple(tiers), **top)
 
 
 def body(**fields: Any) -> str:
@@ -41,11 +66,57 @@ def test_a_part_of_a_billionth_is_rounded_up() -> None:
     assert cost_of(Usage(prompt_tokens=1), Price(input=Decimal("0.0001"))) == 1
 
 
-@given(PRICES, st.integers(0, 10**7), st.integers(0, 10**7), st.integers(-5, 10**7))
-def test_a_cost_is_never_negative_and_grows_with_the_answer(price: Price, prompt: int, out: int, cached: int) -> None:
-    usage = Usage(prompt_tokens=prompt, completion_tokens=out, cached_tokens=cached)
-    more = Usage(prompt_tokens=prompt, completion_tokens=out + 1, cached_tokens=cached)
-    assert 0 <= cost_of(usage, price) <= cost_of(more, price)
+@given(PRICES, st.integers(-5, 10**7), st.integers(-5, 10**7), st.integers(-5, 10**7))
+def test_a_cost_is_never_negative(price: Price, prompt: int, out: int, cached: int) -> None:
+    assert cost_of(Usage(prompt_tokens=prompt, completion_tokens=out, cached_tokens=cached), price) >= 0
+
+
+@given(rising(), st.integers(0, 2_000), st.integers(0, 2_000), st.integers(0, 2_000), st.integers(0, 50))
+def test_a_cost_grows_with_prompt_and_answer(price: Price, prompt: int, out: int, cached: int, more: int) -> None:
+    """Across the ends of tiers too."""
+    usage = Usage(prompt_tokens=prompt, completion_tokens=out, cached_tokens=min(cached, prompt))
+    cost = cost_of(usage, price)
+    assert cost <= cost_of(replace(usage, completion_tokens=out + more), price)
+    assert cost <= cost_of(replace(usage, prompt_tokens=prompt + more), price)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "answer", "nanos"),
+    [
+        (31_999, 199, 31_999 * 2_000 + 199 * 8_000),
+        (31_999, 200, 31_999 * 3_000 + 200 * 14_000),
+        (32_000, 199, 32_000 * 4_000 + 199 * 16_000),
+    ],
+)
+def test_a_whole_request_is_priced_by_its_tier(prompt: int, answer: int, nanos: int) -> None:
+    assert cost_of(Usage(prompt_tokens=prompt, completion_tokens=answer), TIERED) == nanos
+    assert expected_cost(TIERED, prompt, answer) == pytest.approx(nanos)
+    cached = Usage(prompt_tokens=prompt, completion_tokens=answer, cached_tokens=prompt)
+    assert cost_of(cached, TIERED) < nanos
+
+
+@given(PRICES, st.integers(0, 3_000), st.integers(0, 3_000))
+def test_what_is_expected_of_known_lengths_is_what_they_cost(price: Price, prompt: int, out: int) -> None:
+    cost = cost_of(Usage(prompt_tokens=prompt, completion_tokens=out), price)
+    assert expected_cost(price, prompt, out) == pytest.approx(cost, abs=1)
+
+
+def test_only_tiers_that_can_be_reached_are_reckoned_with() -> None:
+    model = Model(context=200_000, max_output=100_000, price=TIERED)
+    asked = body(max_tokens=100)
+    size = len(asked) + FRAME
+    assert most(model, CHAT, asked) == size * 2_000 + 100 * 8_000
+    assert most(model, CHAT, body(max_tokens=200)) == size * 3_000 + 200 * 14_000
+    assert most(model, CHAT, body(max_tokens=100, messages="x" * 40_000)) == pytest.approx(
+        40_000 * 4_000 + 100 * 16_000, rel=0.01
+    )
+
+
+def test_a_tier_that_is_dearer_than_the_one_above_it_is_the_worst_case() -> None:
+    """Nobody prices like that; a bound is a bound all the same."""
+    price = Price(input=Decimal(1), tiers=(Tier(up_to=300, input=Decimal(100)),))
+    asked = body(max_tokens=1, messages="x" * 1_000)
+    assert most(Model(price=price), CHAT, asked) == 300 * 100_000
 
 
 @given(
@@ -62,7 +133,9 @@ def test_no_reply_costs_more_than_was_reserved(
     """Whatever the tokenizer: a token a byte of the text, plus the frame; and every answer as long as it may be."""
     request = {"model": "m", "messages": [{"role": "user", "content": text}], "max_tokens": cap, "n": n}
     asked = json.dumps(request, ensure_ascii=ascii_only)
-    prompt = data.draw(st.integers(0, len(text.encode("utf-8", "surrogatepass")) + FRAME))
+    longest = len(text.encode("utf-8", "surrogatepass")) + FRAME
+    ends = [tier.up_to for tier in price.tiers if tier.up_to is not None and tier.up_to <= longest]
+    prompt = data.draw(st.sampled_from(ends) | st.integers(0, longest) if ends else st.integers(0, longest))
     usage = Usage(
         prompt_tokens=prompt,
         cached_tokens=data.draw(st.integers(0, prompt)),

@@ -17,7 +17,7 @@ from batchrunner.logbook import Standing
 from batchrunner.plan import Speed
 from batchrunner.planner import Planner
 from batchrunner.prices import OwnPrice, Prices
-from batchrunner.provider import Model, Provider
+from batchrunner.provider import Model, Provider, Tier
 from batchrunner.runner import Runner, RunOptions
 from batchrunner.spending import SpendSettings
 from batchrunner.task import RejectedLine, Request, TaskState
@@ -102,6 +102,20 @@ def test_lengths_are_learned_from_answers() -> None:
     plan = planner.plan(Speed())
     assert (plan.prompt_tokens, plan.output_tokens, plan.learned) == (10, 21, 30)
     assert plan.cost == 10 * 1000 + 21 * 2000  # billionths
+
+
+def test_each_request_is_priced_by_the_tier_of_its_own_lengths() -> None:
+    """Not by that of the job's sums, which are longer than any request."""
+    tier = Tier(up_to=1_000, input=Decimal(1), output=Decimal(2))
+    own = OwnPrice(input=Decimal(10), output=Decimal(20), currency="USD", tiers=(tier,))
+    size = len(request(max_tokens=100).body)
+    took = [Took("m", size, 10, 20)] * 30
+    planner = Planner([ROUTE], Prices(own={"m": own}), took)
+    for number in range(500):
+        planner.see(request(str(number), max_tokens=100), None)
+    assert planner.plan(Speed()).cost == pytest.approx(500 * (10 * 1000 + 20 * 2000), rel=0.01)
+    planner.see(request("long", max_tokens=100, messages="x" * 100_000), None)
+    assert (planner.plan(Speed()).cost or 0) > 500 * (10 * 1000 + 20 * 2000) + 1_001 * 10 * 1000
 
 
 def test_a_price_that_is_not_known_is_not_0() -> None:

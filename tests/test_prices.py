@@ -6,13 +6,14 @@ import pytest
 
 from batchrunner.errors import ConfigError
 from batchrunner.prices import Prices, read_prices
-from batchrunner.provider import Model, Price, Provider
+from batchrunner.provider import Model, Price, Provider, Tier
 
 PROVIDER = Provider(
     title="x",
     currency="CNY",
     models={"m": Model(context=100, price=Price(input=Decimal(1))), "unpriced": Model(context=5)},
 )
+TIERLESS = {"input": 1, "tiers": [{"input": 1}]}
 
 
 def test_the_providers_price_is_in_its_currency() -> None:
@@ -41,9 +42,16 @@ def test_an_own_price_without_a_currency_is_in_the_providers() -> None:
     assert found.currency == "CNY"
 
 
+def test_an_own_price_may_have_tiers() -> None:
+    tiers = [{"up_to": 31_999, "input": 0.5}]
+    found = read_prices({"m": {"input": 1, "tiers": tiers}}).of(PROVIDER, "m")
+    assert found is not None
+    assert found.model.price == Price(input=Decimal(1), tiers=(Tier(up_to=31_999, input=Decimal("0.5")),))
+
+
 @pytest.mark.parametrize(
     "table",
-    [{"output": 1}, {"input": -1}, {"input": "much"}, {"input": float("nan")}, {"input": 1, "outptu": 2}, 5],
+    [{"output": 1}, {"input": -1}, {"input": "much"}, {"input": float("nan")}, {"input": 1, "outptu": 2}, TIERLESS, 5],
 )
 def test_a_price_that_makes_no_sense_is_named(table: object) -> None:
     with pytest.raises(ConfigError, match=r'batchrunner\.toml: \[prices\."m"\]'):

@@ -199,6 +199,10 @@ def test_a_file_of_ones_own_adds_to_a_known_provider(tmp_path: Path) -> None:
     assert mine.models.keys() == {"glm-x", *known.models}
 
 
+def priced(price: str) -> str:
+    return f'title = "x"\n[models."m"]\nprice = {{ {price} }}'
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -208,6 +212,12 @@ def test_a_file_of_ones_own_adds_to_a_known_provider(tmp_path: Path) -> None:
         ('title = "x"\nerrors = [{ class = "auth", message = "(" }]', "is no regular expression"),
         ('extends = "zia"', "provider 'zia' is not known; did you mean zai"),
         ("title = ", "mine.toml: Invalid value"),
+        (priced("input = -1"), '[models."m"] price: a price is 0 or more'),
+        (priced("input = 1, tiers = [{ input = 1 }]"), "tier 1 ends nowhere: it needs up_to or answer_up_to"),
+        (priced("input = 1, tiers = [{ up_to = -1, input = 1 }]"), "tier 1 ends nowhere"),
+        (priced("input = 1, tiers = [{ up_to = 5, input = nan }]"), "tier 1: a price is 0 or more"),
+        (priced("input = 3, tiers = [{ up_to = 9, input = 2 }, { up_to = 5, input = 1 }]"), "tier 2 never holds"),
+        (priced("input = 1, tiers = [{ upto = 5, input = 1 }]"), "unknown field `upto`"),
     ],
 )
 def test_what_is_wrong_in_a_file_is_told(tmp_path: Path, text: str, said: str) -> None:
@@ -226,7 +236,37 @@ def test_no_price_is_made_up() -> None:
     free = load_provider("zai").models["glm-4.7-flash"].price
     assert free is not None
     assert free.output == 0
-    assert load_provider("zhipu").models["glm-4.6"].price is None
+    assert load_provider("dashscope").models["qwen-plus"].price is None  # it depends on whether the model thinks
+
+
+@pytest.mark.parametrize(
+    ("prompt", "answer", "rates"),
+    [
+        (0, 0, (2, 8)),
+        (31_999, 199, (2, 8)),  # [0, 32) thousand of prompt and [0, 0.2) of answer
+        (31_999, 200, (3, 14)),
+        (32_000, 1, (4, 16)),
+        (200_000, 100_000, (4, 16)),
+    ],
+)
+def test_a_glm_model_is_priced_by_its_lengths(prompt: int, answer: int, rates: tuple[int, int]) -> None:
+    price = load_provider("zhipu").models["glm-4.6"].price
+    assert price is not None
+    found = price.rates(prompt, answer)
+    assert [found.input, found.output] == [*rates]
+
+
+def test_every_model_of_the_first_provider_has_a_price_and_a_cap() -> None:
+    """So that ``--budget`` holds there without a word of the user's."""
+    models = load_provider("zhipu").models
+    assert not [name for name, model in models.items() if model.price is None or model.max_output is None]
+
+
+@pytest.mark.parametrize("name", provider_names())
+def test_no_answer_is_longer_than_the_context(name: str) -> None:
+    """What bounds an answer, and so a budget's reservation, is the cap where one is known."""
+    for model in load_provider(name).models.values():
+        assert (model.max_output or 1) <= (model.context or model.max_output or 1)
 
 
 def test_a_dated_version_is_the_model() -> None:

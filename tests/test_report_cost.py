@@ -20,13 +20,14 @@ from batchrunner.report.summary import summary_event, summary_text
 from batchrunner.task import TaskState
 
 SPENT = Spending(currency="CNY", spent=3_880_000_000, unsettled=2_000_000, limit=5_000_000_000)
-JSON = {
+ONE = {
     "currency": "CNY",
     "spent": 3.88,
     "possibly_charged": 0.002,
     "sends_of_unknown_cost": 0,
     "budget": 5.0,
 }
+JSON = {**ONE, "others": []}
 
 
 def test_spent_budget_and_what_was_perhaps_charged() -> None:
@@ -37,13 +38,19 @@ def test_spent_budget_and_what_was_perhaps_charged() -> None:
 def test_several_currencies_are_not_added_up() -> None:
     dollars = Spending(currency="USD", spent=1_000_000_000)
     assert cost_text([replace(SPENT, unsettled=0, limit=None), dollars]) == "¥3.88 and $1.00"
+    told = cost_json([SPENT, dollars])
+    assert told is not None
+    assert (told["currency"], told["spent"], told["budget"]) == ("USD", 1.0, None)
+    assert told["others"] == [ONE]  # which have no others of their own
 
 
 def test_what_is_not_known_is_not_shown_as_nothing() -> None:
     unknown = Spending(unknown=12)
     assert cost_text([unknown]) == ""
-    assert cost_json([unknown])[0]["spent"] is None
-    assert cost_json([Spending()]) == []
+    told = cost_json([unknown])
+    assert told is not None
+    assert (told["spent"], told["sends_of_unknown_cost"]) == (None, 12)
+    assert cost_json([Spending()]) is None
     assert "cost" not in summary_text(summary(DONE, ExitCode.OK))
     assert "cost" not in plain_line(progress(), NOW, zone=UTC)
     assert not any(line.startswith("cost") for line in lines(progress(), NOW, 110, zone=UTC))
@@ -52,14 +59,14 @@ def test_what_is_not_known_is_not_shown_as_nothing() -> None:
 def test_the_summary_tells_the_cost() -> None:
     told = summary(DONE, ExitCode.OK, totals=replace(TOTALS, spending=(SPENT,)))
     assert "      cost     ¥3.88 of ¥5.00 (+ at most ¥0.0020 possibly charged)" in summary_text(told)
-    assert summary_event(told)["cost"] == [JSON]
+    assert summary_event(told)["cost"] == JSON
     assert "CNY 3.88 of CNY 5.00" in summary_text(told, ascii_only=True)
 
 
 def test_the_status_tells_the_cost() -> None:
     told = status(spending=(SPENT,))
     assert "\n  cost ¥3.88 of ¥5.00 (+" in status_text(told, NOW, 80, zone=UTC)
-    assert status_json(told, NOW)["cost"] == [JSON]
+    assert status_json(told, NOW)["cost"] == JSON
 
 
 def test_the_display_has_a_bar_for_the_budget() -> None:

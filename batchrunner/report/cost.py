@@ -12,24 +12,28 @@ def cost_text(spending: Sequence[Spending]) -> str:
     return " and ".join(words for one in spending if (words := _words(one)))
 
 
-def cost_json(spending: Sequence[Spending]) -> list[dict[str, Any]]:
-    """One object for each currency; fields may be added, never changed. ``spent`` null: not known."""
-    return [
-        {
-            "currency": one.currency,
-            "spent": in_units(one.spent),
-            "possibly_charged": in_units(one.unsettled),
-            "sends_of_unknown_cost": one.unknown,
-            "budget": in_units(one.limit),
-        }
-        for one in spending
-        if one.spent is not None or one.unsettled or one.unknown
-    ]
+def cost_json(spending: Sequence[Spending]) -> dict[str, Any] | None:
+    """Of the currency that was paid in last; ``others``: the same of each other one, for they can't be added up.
+
+    Fields may be added, never changed. null: nothing was sent that costs; ``spent`` null: not known.
+    """
+    each = [_json(one) for one in spending if one.spent is not None or one.unsettled or one.unknown]
+    return {**each[-1], "others": each[:-1]} if each else None
 
 
 def in_units(nanos: int | None) -> float | None:
     """Of a currency, for programs."""
     return None if nanos is None else nanos / BILLION
+
+
+def _json(one: Spending) -> dict[str, Any]:
+    return {
+        "currency": one.currency,
+        "spent": in_units(one.spent),
+        "possibly_charged": in_units(one.unsettled),
+        "sends_of_unknown_cost": one.unknown,
+        "budget": in_units(one.limit),
+    }
 
 
 def _words(one: Spending) -> str:

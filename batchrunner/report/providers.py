@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
-from batchrunner.provider import Model, Provider
+from batchrunner.provider import Model, Price, Provider, Rates, Tier
 
 COLUMNS = ("model", "context", "output", "in", "out", "cached in")
 
@@ -32,7 +32,8 @@ def provider_text(provider: Provider, environ: Mapping[str, str], *, ascii_only:
     lines = [f"{provider.name}: {provider.title}", *_facts(provider, environ)]
     if provider.models:
         lines += ["", _prices_of(provider), ""]
-        rows = [COLUMNS, *(_model(name, model, ascii_only=ascii_only) for name, model in provider.models.items())]
+        models = provider.models.items()
+        rows = [COLUMNS, *(row for name, model in models for row in _model(name, model, ascii_only=ascii_only))]
         lines.append(_table(rows, right=range(1, len(COLUMNS))))
     return "\n".join(lines)
 
@@ -53,13 +54,7 @@ def provider_json(provider: Provider, environ: Mapping[str, str]) -> dict[str, A
             name: {
                 "context": model.context,
                 "max_output": model.max_output,
-                "price": None
-                if model.price is None
-                else {
-                    "input": float(model.price.input),
-                    "output": float(model.price.output),
-                    "cached": None if model.price.cached is None else float(model.price.cached),
-                },
+                "price": None if model.price is None else _price_json(model.price),
             }
             for name, model in provider.models.items()
         },
@@ -89,12 +84,34 @@ def _prices_of(provider: Provider) -> str:
     return f"{provider.currency} for a million tokens{checked}"
 
 
-def _model(name: str, model: Model, *, ascii_only: bool) -> tuple[str, ...]:
+def _model(name: str, model: Model, *, ascii_only: bool) -> Iterator[tuple[str, ...]]:
+    """A row; where its price has tiers, one below it for each of them."""
     none = _none(ascii_only=ascii_only)
     tokens = (none if count is None else f"{count:,}" for count in (model.context, model.max_output))
-    price = model.price
-    prices = (None, None, None) if price is None else (price.input, price.output, price.cached)
-    return name, *tokens, *(none if amount is None else _amount(amount) for amount in prices)
+    yield name, *tokens, *_rates(model.price, none)
+    for tier in () if model.price is None else model.price.tiers:
+        yield f"  {_lengths(tier)}", "", "", *_rates(tier, none)
+
+
+def _rates(rates: Rates | None, none: str) -> tuple[str, ...]:
+    amounts = (None, None, None) if rates is None else (rates.input, rates.output, rates.cached)
+    return tuple(none if amount is None else _amount(amount) for amount in amounts)
+
+
+def _lengths(tier: Tier) -> str:
+    """prompt to 32,000, answer to 200."""
+    ends = (("prompt", tier.up_to), ("answer", tier.answer_up_to))
+    return ", ".join(f"{what} to {end:,}" for what, end in ends if end is not None)
+
+
+def _price_json(price: Price) -> dict[str, Any]:
+    tiers = [{"up_to": each.up_to, "answer_up_to": each.answer_up_to, **_rates_json(each)} for each in price.tiers]
+    return {**_rates_json(price), "tiers": tiers}
+
+
+def _rates_json(rates: Rates) -> dict[str, Any]:
+    cached = None if rates.cached is None else float(rates.cached)
+    return {"input": float(rates.input), "output": float(rates.output), "cached": cached}
 
 
 def _amount(amount: Decimal) -> str:

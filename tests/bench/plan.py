@@ -61,7 +61,7 @@ def tokens(summary: dict[str, Any]) -> float:
 
 
 def spent(summary: dict[str, Any]) -> float:
-    return float(summary["cost"][0]["spent"])
+    return float(summary["cost"]["spent"])
 
 
 if __name__ == "__main__":
