@@ -104,7 +104,7 @@ def measure(case: Strange, shelf: Path, folder: Path, *, alone: bool) -> list[Ro
     names = list(clients)[: 1 if alone else None]
 
     def score(name: str) -> dict[str, Any]:
-        place = folder / name
+        place = folder / str(names.index(name))  # no spaces, which some configurations do not take
         place.mkdir()
         with watched(case, shelf, place) as server:
             return clients[name](server)
