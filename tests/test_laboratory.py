@@ -229,6 +229,26 @@ def test_another_client_with_half_of_the_quota_is_left_its_share(algorithm: Any)
     assert played.efficiency >= 0.9
 
 
+@pytest.mark.parametrize(
+    ("algorithm", "limit", "window", "latency", "refused"),
+    [
+        ("bucket", 300, 10.0, 0.1, 0.009),
+        ("fixed", 300, 10.0, 0.1, 0.008),
+        ("bucket", 1200, 60.0, 2.0, 0.025),
+        ("fixed", 1200, 60.0, 2.0, 0.008),
+    ],
+)
+def test_how_much_another_client_takes_is_known_after_a_few_refusals(
+    algorithm: Any, limit: int, window: float, latency: float, refused: float
+) -> None:
+    """Its share is insisted on: what we take of it, it takes of ours."""
+    way = lambda rng: rng.uniform(0.001, 0.004)  # noqa: E731
+    rules = Rules(rpm=limit, window=window, algorithm=algorithm, foreign=0.5)
+    played = play(rules, round(2.8 * limit), way=way, latency=lambda _: latency)
+    assert played.refused_share <= refused
+    assert played.elapsed <= 4.2 * window
+
+
 def test_a_hidden_limit_in_flight_is_told_by_one_burst() -> None:
     """The headers promise 20,000 a minute and two get through at once."""
     played = play(Rules(rpm=20_000, concurrency=2), 200)

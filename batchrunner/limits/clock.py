@@ -111,6 +111,13 @@ class Clock:
             return earliest
         return min(max(self._window_sent + self.period, earliest), latest)
 
+    @property
+    def begun_at(self) -> float | None:
+        """When the fixed window began; None if it is none, or nobody told of it."""
+        if self.algorithm is not Algorithm.WINDOW or (end := self.ends_at) is None:
+            return None
+        return end - self.period
+
     def sent(self, at: float) -> None:
         """One of ours leaves at *at*."""
         self._window_sent = min(self._window_sent, at)

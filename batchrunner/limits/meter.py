@@ -19,6 +19,7 @@ from math import inf
 from batchrunner.limits.charging import Charging
 from batchrunner.limits.clock import COARSE, GUARD, PERIOD, SETTLED, STEADY, Algorithm, Clock, Reading, Told
 from batchrunner.limits.others import Others
+from batchrunner.limits.question import Question
 from batchrunner.limits.spent import Spent
 from batchrunner.limits.uncertain import uncertain
 from batchrunner.quota import Dimension, Window
@@ -38,6 +39,8 @@ RESERVE_SHARE = 0.01  # of the limit, at most, is held back against shuffled arr
 JITTER = 0.25  # seconds by which one send may overtake another on its way
 SHUFFLED = 0.2  # of what was sent in that time usually does
 BURST = 0.05  # seconds of sends that arrive in any order
+QUICK = 0.05  # of a period, for a round trip
+UNMET = 0.05  # of what is in flight that others may have taken, until a limit's worth was answered
 SHUFFLE = 0.02  # seconds of a bucket's sends that are held back at the least
 STEP = 2.0  # permits that are missing at a refusal mean that, where resets are whole seconds
 STEP_HELD = 0.7  # of such a second's; our account, which goes down faster than up, holds back the rest
@@ -98,6 +101,7 @@ class Meter:
         self._level = limit
         self._account = 0.0
         self._outstanding = 0.0  # cost of what is in flight
+        self._flight = 0.0  # the most of it since nothing was
         self._at = now
         self._probe_at = -inf
         self._probe_step = PROBE
@@ -113,6 +117,7 @@ class Meter:
         self._own = 0.0  # cost of our sends in this window
         self._burnt = 0.0  # cost of refused requests, of late
         self._others = Others()
+        self._question = Question()
         self._usual = 0.0  # cost of a send
         self._steps = False  # whether what comes back in a second comes all at once
         self._slid_at = inf  # since when this is thought to be a sliding window
@@ -143,6 +148,18 @@ class Meter:
         return self.clock.probing
 
     @property
+    def _is_new(self) -> bool:
+        """Whether the replies to a limit's worth, which tell whether others are about, are not all here yet."""
+        return (
+            self.algorithm is not Algorithm.SLIDING and self._reckoned * self.factor - self._outstanding <= self.limit
+        )
+
+    @property
+    def _is_quick(self) -> bool:
+        """Whether it costs nothing to wait for all that is in flight; then replies tell what is left."""
+        return self.algorithm is Algorithm.WINDOW and self._trip <= QUICK * self.period
+
+    @property
     def _is_unproven(self) -> bool:
         """Whether our log of a sliding window is not known to be the server's: then only what replies saw is used."""
         return self.algorithm is Algorithm.SLIDING and self._at < self._slid_at + self.period
@@ -151,6 +168,8 @@ class Meter:
     def reserve(self) -> float:
         """Permits that are held back: where capacity comes back all the time, arrivals in another order can need it."""
         unsure = uncertain(self.dimension, self._outstanding, self._usual, most=self.limit / 4)
+        if self.dimension is Dimension.REQUESTS and self._is_new:
+            unsure = max(unsure, UNMET * (self._flight if self._is_quick else self._outstanding))
         if self._is_exact:
             return max(min(self._burnt, max(self.limit * RESERVE_SHARE, 1.0)), unsure)
         shuffled = max(1.0, self.rate * SHUFFLE)
@@ -191,6 +210,8 @@ class Meter:
         reserve = 0.0 if alone else self.reserve
         level = max(self._level, self._least) if alone and self.replies else self._level
         missing = min(cost, self.limit - reserve) + reserve - level
+        if (silence := self._question.wait(now)) > 0:
+            return silence
         if missing <= EPSILON:
             if not alone and self._seen < cost and self._is_unproven:
                 return inf
@@ -233,13 +254,18 @@ class Meter:
         if self.dimension is not Dimension.REQUESTS:  # some servers charge tokens when the answer is there, not before
             before = max(before, self._account + self._outstanding)
         self._outstanding += cost
+        self._flight = max(self._flight, self._outstanding)
+        self._question.sent(self._reckoned, at)
         reckoned, epoch = self._reckoned, self.clock.epoch
         burst, back = self._burst, self._back
         return Mark(self._account, before, epoch, cost, alone, shuffled, reckoned, back, at, burst, expected)
 
     def release(self, mark: Mark) -> None:
         """A send has ended, however it did: nothing more will be charged for it."""
+        self._question.ended(mark.reckoned)
         self._outstanding = max(self._outstanding - mark.cost, 0.0)
+        if self._outstanding <= EPSILON:
+            self._flight = 0.0
 
     def charge(self, extra: float) -> None:
         """Correct an earlier charge: positive is a debt, negative a refund.
@@ -301,6 +327,9 @@ class Meter:
             self._level = self._least = min(self._level, self._seen)
             return
         self._least = min(self._least, remaining)
+        if (silence := self._question.answer(mark.reckoned)) is not None and not refused:
+            self._others.left((remaining + mark.cost) / silence, self.rate)
+            self._level = min(self._level, remaining + self._account - mark.account)
         if self.dimension is not Dimension.REQUESTS and mark.cost:
             self._learn_charge(remaining, mark, window.requested, refused=refused)
         self._project(remaining, mark)
@@ -333,14 +362,21 @@ class Meter:
             self._lag = min(self._lag + GUARD, LAG_MOST)
             self._others.hint(self.rate)
             return
-        if self.algorithm is Algorithm.BUCKET and self.clock.is_coarse and self._level - left - drift > STEP:
-            self._steps = True
-        if self.algorithm in STEADY:
-            taken, at = max(self._level - left - drift, 0.0), now if mark.at is None else mark.at
-            self._others.took(taken, at, sent=self._own, whole=self.rate, period=self.period)
+        self._blame(max(self._level - left - drift, 0.0), mark, now if mark.at is None else mark.at)
         self._level = min(self._level, left + drift)
 
     # -- private
+
+    def _blame(self, permits: float, mark: Mark, at: float) -> None:
+        """So much less was there for a send at *at* than we thought: others took it, or it comes back in steps."""
+        if self.algorithm is Algorithm.BUCKET:
+            self._steps = self._steps or (self.clock.is_coarse and permits > STEP)
+            if self.dimension is Dimension.REQUESTS:
+                self._question.raise_(at, trip=self._trip, period=self.period)
+        if self.algorithm in STEADY:
+            self._others.took(permits, at, sent=self._own, whole=self.rate, period=self.period)
+        elif mark.epoch == self.clock.epoch and (begun := self.clock.begun_at) is not None:
+            self._others.had(self.limit - self._own, at - begun, whole=self.rate)
 
     def _advance(self, now: float) -> None:
         passed = now - self._at
@@ -413,10 +449,11 @@ class Meter:
         if self._outstanding <= EPSILON:  # all that we sent is in what replies told: no interval is left
             self._level = min(max(self._level, self._least), self._least + 1.0)
             return
-        self._others.missing(self._level - 1.0 - then - overtaken, self.rate)  # remaining is told in whole permits
         if self._level > high:
+            self._others.missing(max(self._level - 1.0 - high, 0.0), self.rate)  # remaining is told in whole permits
             self._correct(high - self._level, GAIN_UP if self._is_exact else GAIN_DOWN)
         elif self._level < low:
+            self._others.missing(self._level - low, self.rate)
             self._correct(low - self._level, GAIN_UP)
         else:
             self._deviation *= 1 - DEVIATION_GAIN

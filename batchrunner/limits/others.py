@@ -23,6 +23,10 @@ class Others:
         """So much less is there than our account says, or more, if negative."""
         self.rate = min(max(self.rate + permits * GAIN, 0.0), whole * MOST)
 
+    def left(self, rate: float, whole: float) -> None:
+        """While we sent nothing, permits came back for us at *rate*."""
+        self.rate = min(max(whole - rate, 0.0), whole * MOST)
+
     def hint(self, whole: float) -> None:
         """A refusal that may be a matter of milliseconds; twice, and it is somebody else."""
         self.rate += FEW * whole * 0.8
@@ -40,6 +44,11 @@ class Others:
         self.rate = min(max(theirs, self.rate), whole * MOST)
         if passed >= BETWEEN:
             self._empty = (at, sent)
+
+    def had(self, permits: float, seconds: float, *, whole: float) -> None:
+        """A refusal: all that we did not get in the first *seconds* of a window was theirs."""
+        if seconds >= BETWEEN:
+            self.rate = min(max(permits / seconds, self.rate), whole * MOST)
 
     def fade(self, passed: float, period: float) -> None:
         self.rate *= 0.5 ** (passed / period)
