@@ -13,7 +13,8 @@ from batchrunner.config import Route, serving
 from batchrunner.cost import EMBEDDINGS, expected_cost, most
 from batchrunner.db.history import Took
 from batchrunner.limits.estimate import UNKNOWN_OUTPUT, TokenEstimate, max_tokens
-from batchrunner.plan import Plan, Speed
+from batchrunner.money import Money
+from batchrunner.plans import Plan, Speed
 from batchrunner.prices import Priced, Prices
 from batchrunner.task import RejectedLine, Request, TaskState
 
@@ -99,15 +100,16 @@ class Planner:
         unpriced = tuple(f"{route}/{model}" for (route, model), one in self._sums.items() if one.priced is None)
         currencies = {one.priced.currency for one in sums if one.priced is not None}
         one_currency = not unpriced and len(currencies) == 1
+        currency = currencies.pop() if one_currency else None
         return Plan(
             **self._counts,
             prompt_tokens=prompt,
             output_tokens=output,
             output_most=self._output_most,
             learned=sum(each.answers for each in self._learned.values() if each.answers >= LEAST),
-            cost=round(sum(one.cost for one in sums)) if one_currency else None,
-            cost_most=self._cost_most if one_currency else None,
-            currency=currencies.pop() if one_currency else None,
+            cost=_money(round(sum(one.cost for one in sums)), currency) if one_currency else None,
+            cost_most=_money(self._cost_most, currency) if one_currency else None,
+            currency=currency,
             unpriced=unpriced,
             seconds=seconds,
             bound_by=bound_by,
@@ -157,6 +159,10 @@ def _standing(request: Request, known: tuple[bytes, TaskState] | None) -> str:
     if state is TaskState.SUCCEEDED:
         return "done"
     return "failed" if state in (TaskState.FAILED, TaskState.HELD) else "pending"
+
+
+def _money(nanos: int | None, currency: str | None) -> Money | None:
+    return None if nanos is None else Money(nanos=nanos, currency=currency)
 
 
 def _plus(total: int | None, part: int | None) -> int | None:
