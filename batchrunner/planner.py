@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from batchrunner.check import Checker, Finding, Level
 from batchrunner.config import Route, serving
-from batchrunner.cost import EMBEDDINGS, expected_cost, most
+from batchrunner.cost import EMBEDDINGS, expected_cost, most, wants_cap
 from batchrunner.db.history import Took
 from batchrunner.limits.estimate import UNKNOWN_OUTPUT, TokenEstimate, max_tokens
 from batchrunner.money import Money
@@ -66,6 +66,7 @@ class Planner:
         self._sums: dict[tuple[str, str], _Sums] = {}
         self._learned: dict[str, _Learned] = {}
         self._counts = dict.fromkeys(("new", "edited", "pending", "done", "failed", "rejected"), 0)
+        self._uncapped = 0
         self._output_most: int | None = 0
         self._cost_most: int | None = 0
         self._bad: RejectedLine | None = None
@@ -107,6 +108,7 @@ class Planner:
             output_tokens=output,
             output_most=self._output_most,
             learned=sum(each.answers for each in self._learned.values() if each.answers >= LEAST),
+            uncapped=self._uncapped,
             cost=_money(round(sum(one.cost for one in sums)), currency) if one_currency else None,
             cost_most=_money(self._cost_most, currency) if one_currency else None,
             currency=currency,
@@ -120,12 +122,14 @@ class Planner:
         """A request that several lanes take is reckoned in equal parts; at most, it goes to the dearest."""
         cap = 0 if request.endpoint == EMBEDDINGS else max_tokens(request.body)
         size = len(request.body.encode("utf-8", "surrogatepass"))
-        bounds = []
+        bounds, wants = [], False
         for route in routes:
             sums, learned = self._of(route, request.model or "")
             sums.add(learned.estimate.prompt(size), learned.expected(cap), 1 / len(routes))
             priced = sums.priced
             bounds.append(None if priced is None else most(priced.model, request.endpoint, request.body))
+            wants = wants or (priced is not None and wants_cap(priced.model, request.endpoint, request.body))
+        self._uncapped += wants
         self._output_most = _plus(self._output_most, cap)
         self._cost_most = _plus(self._cost_most, _dearest(bounds))
 

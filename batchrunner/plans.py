@@ -21,7 +21,8 @@ class Plan:
     """``cost`` and ``cost_most`` are None where a price or a bound is not known; ``seconds``, where no limit is.
 
     ``requests`` are to be sent: ``new`` lines, ``edited`` ones, and those that are pending. ``learned``: the lengths of
-    answers are from so many answers, 0 = assumed.
+    answers are from so many answers, 0 = assumed. ``uncapped``: so many have no bound, or one that is far larger, only
+    because they do not say max_tokens.
     """
 
     new: int
@@ -34,6 +35,7 @@ class Plan:
     output_tokens: int
     output_most: int | None
     learned: int
+    uncapped: int
     cost: Money | None
     cost_most: Money | None
     currency: str | None

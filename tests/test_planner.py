@@ -108,6 +108,18 @@ def test_lengths_are_learned_from_answers() -> None:
     assert plan.cost == Money(nanos=10 * 1000 + 21 * 2000, currency="USD")
 
 
+def test_requests_whose_worst_case_is_large_for_want_of_max_tokens_are_counted() -> None:
+    """And those that nothing bounds; a lane where it is so is enough."""
+    long = Provider(title="Long", models={"m": Model(max_output=100_000)})
+    there = Route(name="there", endpoint=Endpoint(base_url="http://127.0.0.1:8/v1", provider=long))
+    for routes, is_known in (([ROUTE], False), ([there], True), ([there, ROUTE], False)):
+        planner = Planner(routes, PRICES)
+        for number in range(3):
+            planner.see(request(str(number), max_tokens=50 if number else None), None)
+        plan = planner.plan(Speed())
+        assert (plan.uncapped, plan.cost_most is not None) == (1, is_known)
+
+
 def test_each_request_is_priced_by_the_tier_of_its_own_lengths() -> None:
     """Not by that of the job's sums, which are longer than any request."""
     tier = Tier(up_to=1_000, input=Decimal(1), output=Decimal(2))

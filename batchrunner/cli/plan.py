@@ -123,6 +123,7 @@ def _options(
 def _notes(made: "Plan", options: "RunOptions", done_at: float | None) -> Iterator[str]:
     from batchrunner.money import money_text
     from batchrunner.schedule import ALWAYS
+    from batchrunner.spending import CAP
 
     providers = {route.endpoint.provider.name: route.endpoint.provider for route in options.routes}.values()
     for provider in providers:
@@ -131,6 +132,11 @@ def _notes(made: "Plan", options: "RunOptions", done_at: float | None) -> Iterat
                 f"{provider.title}'s own batch API is {provider.batch_discount:.0%} cheaper, if a day is soon enough; "
                 "it takes files of batch lines"
             )
+    if made.uncapped:
+        yield (
+            f"{made.uncapped:,} of the requests do not say max_tokens, so {_worst(made)}; "
+            f"{CAP} bounds that, and lets more go at once where there is a budget"
+        )
     budget = options.spend.budget
     if budget is not None and made.cost_most is not None:
         fits = "within" if made.cost_most.nanos <= budget.nanos else "may not be within"
@@ -141,6 +147,10 @@ def _notes(made: "Plan", options: "RunOptions", done_at: float | None) -> Iterat
         for provider in providers:
             if provider.prices_checked is not None:
                 yield f"prices of {provider.title} as of {provider.prices_checked}"
+
+
+def _worst(made: "Plan") -> str:
+    return "nothing bounds what they may cost" if made.cost_most is None else "at most is for the longest answers"
 
 
 def _by(schedule: "Schedule", done_at: float) -> str:

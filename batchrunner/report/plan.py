@@ -45,6 +45,7 @@ def plan_json(plan: Plan, *, done_at: float | None) -> dict[str, Any]:
         "cost": _units(plan.cost),
         "cost_most": _units(plan.cost_most),
         "currency": plan.currency,
+        "uncapped": plan.uncapped,
         "unpriced": list(plan.unpriced),
         "seconds": plan.seconds,
         "bound_by": plan.bound_by or None,
