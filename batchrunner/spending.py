@@ -165,8 +165,8 @@ class Purse:
             return None
         cost, rest = money_text(max(amounts), currency), money_text(left, currency)
         return (
-            f"the request {custom_id} may cost {cost} of the {rest} that are left{UNCAPPED}: few go at once, and the run "
-            "ends while so much is left"
+            f"the request {custom_id} may cost {cost} of the {rest} that are left{UNCAPPED}: few go at once, and the "
+            "run ends while so much is left"
         )
 
     def words(self) -> list[str]:
