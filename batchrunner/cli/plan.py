@@ -150,7 +150,7 @@ def _notes(made: "Plan", options: "RunOptions", done_at: float | None) -> Iterat
 
 
 def _worst(made: "Plan") -> str:
-    return "nothing bounds what they may cost" if made.cost_most is None else "at most is for the longest answers"
+    return "nothing bounds what they may cost" if made.cost_most is None else '"at most" is for the longest answers'
 
 
 def _by(schedule: "Schedule", done_at: float) -> str:
