@@ -107,6 +107,17 @@ def test_jobs_learn_from_one_another_unless_told_not_to(tmp_path: Path, monkeypa
     assert evidence == [False, False, True, False]
 
 
+def test_a_job_that_goes_on_may_start_without_what_it_learned_itself(tmp_path: Path) -> None:
+    db = tmp_path / "x.db"
+    earlier = []
+    with br.Simulator(rpm=600) as server:
+        for count, learned in ((10, True), (11, False), (12, True)):
+            br.run(ROWS[:count], db=db, prompt=PROMPT, model="m", base_url=server.base_url, learned=learned)
+            rows = sqlite3.connect(db).execute("SELECT count(*) FROM events WHERE evidence LIKE '%an earlier run%'")
+            earlier.append(rows.fetchone()[0] > 0)
+    assert earlier == [False, False, True]
+
+
 def test_results_are_written_by_suffix(server: br.Simulator, tmp_path: Path) -> None:
     """A job can be written out at any time, in the form its suffix says."""
     job = br.run(ROWS, db=tmp_path / "x.db", prompt=PROMPT, model="m", base_url=server.base_url)
