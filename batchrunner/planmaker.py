@@ -7,6 +7,7 @@ from typing import Any
 
 from batchrunner.check import Checker, Finding, Level
 from batchrunner.db.history import History
+from batchrunner.db.seen import Seen
 from batchrunner.errors import ConfigError
 from batchrunner.jobfile.reader import open_job
 from batchrunner.learned import read_learned
@@ -55,16 +56,18 @@ def first_look(options: RunOptions) -> Sequence[Finding]:
 
 
 def _show(planner: Planner, options: RunOptions, history: History | None, job_id: int) -> None:
-    with open_job(options.job, options.read) as reader:
+    with open_job(options.job, options.read) as reader, Seen() as seen:
         items = islice(reader, options.run.max_tasks)
         for page in _pages(items):
             requests = [item for item in page if isinstance(item, Request)]
             known = {} if history is None else history.states(job_id, [each.custom_id for each in requests])
             for item in page:
-                if isinstance(item, Request):
+                if not isinstance(item, Request):
+                    planner.reject(item)
+                elif seen.is_new(item.custom_id):
                     planner.see(item, known.get(item.custom_id))
                 else:
-                    planner.reject(item)
+                    planner.see_again(item)
 
 
 def _pages(items: Iterator[Any]) -> Iterator[list[Any]]:

@@ -70,7 +70,6 @@ class Planner:
         self._output_most: int | None = 0
         self._cost_most: int | None = 0
         self._bad: RejectedLine | None = None
-        self._ids: set[int] = set()  # of those seen, their hashes: 64 bits are smaller than an id, and as good
         for one in took:
             self._learned.setdefault(one.model or "", _Learned()).learn(one)
 
@@ -79,13 +78,13 @@ class Planner:
         self._counts["rejected"] += 1
         self._bad = self._bad or bad
 
+    def see_again(self, request: Request) -> None:
+        """A line whose custom_id came before: a run would not load it."""
+        reason = f"custom_id {request.custom_id!r} stands in a line before; each line needs its own"
+        self.reject(RejectedLine(line=request.line, offset=request.offset, reason=reason))
+
     def see(self, request: Request, known: tuple[bytes, TaskState] | None) -> None:
         """*known*: fingerprint and state of its task, None if it is new."""
-        if (mark := hash(request.custom_id)) in self._ids:
-            reason = f"custom_id {request.custom_id!r} stands in a line before; each line needs its own"
-            self.reject(RejectedLine(line=request.line, offset=request.offset, reason=reason))
-            return
-        self._ids.add(mark)
         standing = _standing(request, known)
         self._counts[standing] += 1
         if standing in ("done", "failed"):

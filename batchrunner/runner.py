@@ -4,7 +4,7 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -236,9 +236,9 @@ class Runner:
             patience=inf if run.waits else WORTH_WAITING,
         )
 
-    async def _send(self, lease: Lease, /, *, now: float, on_head: Callable[[Quota], None]) -> Outcome:
+    def _send(self, lease: Lease, /, *, now: float, on_head: Callable[[Quota], None]) -> Awaitable[Outcome]:
         """By the client of the lane's route: a key never meets another address."""
-        return await self._clients[lease.lane.partition("/")[0]].send(lease, now=now, on_head=on_head)
+        return self._clients[lease.lane.partition("/")[0]].send(lease, now=now, on_head=on_head)
 
     async def _exchange(self, reports: Sequence[Report], /, *, want: int, sightings: Sequence[Sighting] = ()) -> Grant:
         exchange = partial(self._exchange_now, reports, want, self._clock(), sightings)

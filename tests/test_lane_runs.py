@@ -37,16 +37,19 @@ def sent_models(folder: Path) -> set[tuple[str, str | None]]:
 
 
 def test_both_are_used_to_the_full(tmp_path: Path) -> None:
-    """Windows of two seconds, one twice the other: each server was busy all the time, and hardly refused anything."""
-    job = job_file(tmp_path, 750)
+    """Windows of two seconds, one twice the other: each server was busy all the time, and hardly refused anything.
+
+    Nearly three whole windows of both: of what a last, half used one holds, either may take most.
+    """
+    job = job_file(tmp_path, 880)
     with (
         br.Simulator(rpm=200, window=2.0, algorithm="fixed", latency=0.02) as one,
         br.Simulator(rpm=100, window=2.0, algorithm="fixed", latency=0.02) as other,
     ):
         done = br.run(job, lanes=[lane("one", one), lane("other", other)])
         scores = (one.score(), other.score())
-    assert done.counts[br.TaskState.SUCCEEDED] == 750
-    assert [score.answered for score in scores] == [pytest.approx(500, rel=0.15), pytest.approx(250, rel=0.15)]
+    assert done.counts[br.TaskState.SUCCEEDED] == 880
+    assert [score.answered for score in scores] == [pytest.approx(590, rel=0.1), pytest.approx(290, rel=0.1)]
     assert all(score.efficiency is not None and score.efficiency > 0.8 for score in scores), scores
     assert sum(score.refused_share for score in scores) < 0.05
 

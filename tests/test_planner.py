@@ -65,7 +65,7 @@ def test_lines_that_are_no_requests_are_told_with_the_first_of_them() -> None:
     """A repeated custom_id is one of them: a run would not load it."""
     planner = Planner([ROUTE], Prices())
     planner.see(request("a"), None)
-    planner.see(request("a"), None)
+    planner.see_again(request("a"))
     planner.reject(BAD)
     plan = planner.plan(Speed())
     assert (plan.new, plan.rejected, plan.requests) == (1, 2, 1)

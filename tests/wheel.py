@@ -1,16 +1,18 @@
-"""Tests once more, against the built wheel in a new virtual environment: what is installed is what was tested.
+"""Tests once more, against the built wheel: what would be installed is what was tested.
 
-Those that depend on what is in the wheel: commands, data files, migrations, what can be imported, whole runs.
+Those that depend on what is in the wheel: commands, data files, migrations, what can be imported, whole runs. The wheel
+is unpacked into a folder of its own, which comes before the tree; its dependencies are those it was tested with.
 """
 
 import os
 import subprocess
 import sys
 import tempfile
-import venv
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
+PYTEST = Path(sys.executable).with_name("pytest")  # not python -m pytest, which would import from the tree
+WHERE = "import batchrunner; print(batchrunner.__file__)"
 NAMES = [
     "commands",
     "demo",
@@ -28,24 +30,25 @@ NAMES = [
 TESTS = [f"tests/test_{name}.py" for name in NAMES]
 
 
-def run(*command: str | Path, **environment: str) -> None:
+def run(*command: str | Path) -> None:
     """Run a command, and stop with its exit code if it fails."""
-    done = subprocess.run([str(part) for part in command], cwd=ROOT, env={**os.environ, **environment}, check=False)
+    done = subprocess.run([str(part) for part in command], cwd=ROOT, check=False)
     if done.returncode:
         sys.exit(done.returncode)
 
 
 def main() -> None:
-    """Build, install beside the locked dependencies, test."""
+    """Build, unpack, test."""
     with tempfile.TemporaryDirectory() as folder:
-        dist, home = Path(folder, "dist"), Path(folder, "venv")
+        dist, home = Path(folder, "dist"), Path(folder, "home")
         run(sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", dist)
         (wheel,) = dist.glob("*.whl")
-        venv.create(home, with_pip=True)
-        pip = (home / "bin" / "pip", "install", "--quiet", "--disable-pip-version-check")
-        run(*pip, "--requirement", ROOT / "requirements.lock")
-        run(*pip, "--no-deps", wheel)
-        run(home / "bin" / "pytest", "-q", "-p", "no:cacheprovider", *(sys.argv[1:] or TESTS), BATCHRUNNER_WHEEL="1")
+        pip = (sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check")
+        run(*pip, "--no-deps", "--target", home, wheel)
+        os.environ["PYTHONPATH"] = str(home)
+        found = subprocess.check_output([sys.executable, "-P", "-c", WHERE], cwd=ROOT, text=True)
+        assert Path(found).is_relative_to(home), f"not the wheel is tested, but {found}"
+        run(PYTEST, "-q", *sys.argv[1:], *TESTS)
 
 
 if __name__ == "__main__":

@@ -7,11 +7,11 @@ one origin only. An answer we do not like, a timeout or a broken connection is a
 
 import ssl
 import zlib
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import aiohttp
 import anyio
@@ -110,8 +110,7 @@ class Client:
         url = self._url(lease.endpoint)
         asked = lease.body if lease.model is None else with_model(lease.body, lease.model)
         body = outgoing(asked, lease.endpoint, stream=self._stream, usage=self._asks_usage)
-        request = httpx.Request("POST", url, content=body.encode(), extensions=self._extensions)
-        request.headers = _NO_HEADERS  # the session has ours, and aiohttp makes Host and Content-Length anyway
+        request = _Request(url, body.encode(), self._extensions)
         exchange = _Exchange(endpoint=lease.endpoint, sent_at=now, started=anyio.current_time(), on_head=on_head)
         with anyio.move_on_after(self._timeout) as deadline:
             return await self._exchange(request, exchange)
@@ -129,7 +128,7 @@ class Client:
         most = self._max_body * STREAMED if reply.is_events else self._max_body
         received = 0
         try:
-            async with aclosing(_decoded(response, most)) as pieces:
+            async with aclosing(_decoded(response, _encoding(headers), most)) as pieces:
                 async for piece in pieces:
                     received += len(piece)
                     exchange.take(piece)
@@ -197,7 +196,9 @@ class _Exchange:
         outcome = self.reply.outcome(endpoint=self.endpoint, now=self.head_at, cut=cut)
         if self.told:
             outcome = replace(outcome, quota=self._untold(outcome.quota))
-        return replace(outcome, first_token_at=self.first_token_at) if isinstance(outcome, Success) else outcome
+        if self.first_token_at is None or not isinstance(outcome, Success):
+            return outcome
+        return replace(outcome, first_token_at=self.first_token_at)
 
     def _untold(self, said: Quota) -> Quota:
         """What the end of the reply adds to what its head told."""
@@ -211,12 +212,29 @@ class _Exchange:
 
 
 _NO_HEADERS = httpx.Headers()
+
+
+class _Request(httpx.Request):
+    """What the transport reads of a request. No headers: the session has ours, aiohttp makes Host and Content-Length.
+
+    httpx's own constructor makes them too, for each request anew.
+    """
+
+    def __init__(self, url: httpx.URL, body: bytes, extensions: dict[str, Any]) -> None:
+        self.method, self.url, self.headers, self.extensions = "POST", url, _NO_HEADERS, extensions
+        self.stream = httpx.ByteStream(body)
+        self._content = body
+
+
 _BREAKS = (httpx.HTTPError, aiohttp.ClientError, BodyTooLargeError, BadEncodingError)
 
 
-async def _decoded(response: httpx.Response, most: int) -> AsyncGenerator[bytes, None]:
+def _encoding(headers: Sequence[tuple[str, str]]) -> str:
+    return ", ".join(value for name, value in headers if name.lower() == "content-encoding").strip().lower()
+
+
+async def _decoded(response: httpx.Response, encoding: str, most: int) -> AsyncGenerator[bytes, None]:
     """The body's bytes, decompressed in bounded steps. Raises BodyTooLargeError past *most*, BadEncodingError."""
-    encoding = response.headers.get("content-encoding", "identity").strip().lower()
     if encoding not in ("identity", "", "gzip", "x-gzip"):
         raise BadEncodingError(f"the reply is encoded as {encoding!r}, which was not asked for")
     gunzip = zlib.decompressobj(wbits=31) if "gzip" in encoding else None

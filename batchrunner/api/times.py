@@ -4,6 +4,7 @@ import math
 import re
 from datetime import UTC, datetime, timedelta, timezone
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 
 WAIT_MAX = 86400.0 * 31  # seconds; a longer wait is nonsense
 BEIJING = timezone(timedelta(hours=8))  # GLM writes its resets in this zone and does not say so
@@ -44,6 +45,7 @@ def span(text: str) -> float | None:
     return sensible(sum(float(amount) * _UNITS[unit] for amount, unit in _PART.findall(text)))
 
 
+@lru_cache(maxsize=64)  # every reply has a date, and a thousand of them the same
 def instant(text: str) -> float | None:
     """UTC seconds of an RFC 3339 time or an HTTP date."""
     try:

@@ -88,6 +88,11 @@ class Clock:
         self.period, self._timed = period, True
 
     @property
+    def is_coarse(self) -> bool:
+        """Whether all resets so far were whole seconds."""
+        return self._resolution == COARSE
+
+    @property
     def ends_at(self) -> float | None:
         """When the fixed window will end, as well as we know.
 
@@ -143,9 +148,19 @@ class Clock:
         self._doubted_at = now
         if self._doubts >= CONTRADICTIONS:
             self._doubts = 0
-            slid = self.algorithm is Algorithm.SLIDING
-            self.algorithm = Algorithm.COUNTER if slid else Algorithm.SLIDING
+            if self.algorithm is Algorithm.SLIDING:
+                self.count()
+            else:
+                self.algorithm = Algorithm.SLIDING
             self._ends, self.probing = None, False
+
+    def count(self) -> None:
+        """It is no log of ours that this sliding window keeps, it is only counted; and no window ended where one seemed
+        to, so a length that was measured there is none.
+        """
+        self.algorithm = Algorithm.COUNTER
+        if self.period not in PERIODS:
+            self.period = next((period for period in PERIODS if period > self.period), PERIODS[-1])
 
     def read(self, told: Told) -> Reading:
         """Take in one reply."""
@@ -178,7 +193,8 @@ class Clock:
         self._ends, self._ended_at = None, -inf
         self.algorithm = Algorithm.BUCKET if fits else Algorithm.WINDOW
         if not fits and not self._timed:  # as long as its rest, at the least
-            self.period = next((p for p in PERIODS if p >= told.reset - self._resolution), PERIODS[-1])
+            least = (told.reset - self._resolution) / (1.0 if told.coarse else LONGER)
+            self.period = next((p for p in PERIODS if p >= least), PERIODS[-1])
         elif fits and self.period not in fits:
             self.period = fits[0]
         return True

@@ -28,6 +28,8 @@ ASK_MAX = 60.0
 ASK_NEAR = 0.5  # seconds; a moment that is nearer is no better one to ask
 ASK_LATE = 1.0  # seconds after a window's end that a question may come, and still tell that it ended
 SOON = 1.5  # seconds; a question that passes by then means a bucket
+COUNTED = 1.5  # times a window's length after its beginning, by which a count of it has passed something again
+PAUSE = 0.5  # seconds, for a count that is full to go down
 SNAP = 0.05  # by which a window may seem longer than it is
 
 # a rate: guessed, then measured between two edges
@@ -112,6 +114,8 @@ class Found:
         self._asked = 0
         self._ask_at = now
         self._last_no = -inf
+        self._ended: float | None = None  # the period at whose end it still refused
+        self._counted = 0.0  # the rate of such a count
         self._step = 1.0
 
     @property
@@ -232,13 +236,16 @@ class Found:
             if self.mode is not Mode.WINDOW:
                 self._edge = _Edge(now, self._spent.total)
             self._windowed, self._rated = self.mode is Mode.WINDOW, self.mode is Mode.RATE
-            self._base, self._asked = _Edge(now), 0
+            self._base, self._asked, self._ended = _Edge(now), 0, None
             self.mode = Mode.ASKING
+        begin = self._edge.at if self._began_at is None else self._began_at
+        ended = next((period for period in PERIODS if begin + period <= now <= begin + period + ASK_LATE), None)
+        if ended is not None and ended != self._ended:
+            self._ended, self._asked = ended, 0
         self._asked += 1
         if retry_after is not None:
             self._ask_at = now + max(retry_after, EPSILON)
             return
-        begin = self._edge.at if self._began_at is None else self._began_at
         usual = (
             [begin + period for period in PERIODS]
             + [self._burst_at + self.period]
@@ -266,6 +273,12 @@ class Found:
             self._go_at(
                 max(guess, 1.0 / max(took, ASK)), f"refused after {limit:g}, and passed again after {took:.1f} s"
             )
+            return
+        if self._ended is not None and not self._windowed and sent_at <= begin + COUNTED * self._ended:
+            # nothing was forgotten at a window's end, but soon after it: two windows' counts weighed by time
+            self._counted = limit / self._ended * SETTLED
+            self._go_at(self._counted, evidence)
+            self._base, self._edge, self._measured = _Edge(sent_at, cost), _Edge(sent_at, cost), True
             return
         last, self._opening = self._opening, _Edge(sent_at, cost)
         if self._windowed and took <= TOO_LONG * self.period:
@@ -340,6 +353,12 @@ class Found:
             self._nears = 0
             self._ask(now, retry_after, first=True)
             return
+        if self._counted and not (near and self._again):
+            self._go_at(self._counted, "of a count that is full")
+            self._base, self._edge, self._again = _Edge(sent_at, later), _Edge(sent_at, later), near
+            self._clean, self._creep, self._level = 0.0, CREEP, -PAUSE * self.rate
+            return
+        self._counted = 0.0
         enough = accepted >= MEASURABLE
         if enough or (accepted >= 1 and not self._measured):
             rate, evidence = accepted / seconds, f"{accepted:g} were accepted in {seconds:.1f} s between refusals"

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from math import inf
 
 from batchrunner.limits.charging import Charging
-from batchrunner.limits.clock import GUARD, PERIOD, SETTLED, STEADY, Algorithm, Clock, Reading, Told
+from batchrunner.limits.clock import COARSE, GUARD, PERIOD, SETTLED, STEADY, Algorithm, Clock, Reading, Told
 from batchrunner.limits.others import Others
 from batchrunner.limits.spent import Spent
 from batchrunner.limits.uncertain import uncertain
@@ -39,6 +39,9 @@ JITTER = 0.25  # seconds by which one send may overtake another on its way
 SHUFFLED = 0.2  # of what was sent in that time usually does
 BURST = 0.05  # seconds of sends that arrive in any order
 SHUFFLE = 0.02  # seconds of a bucket's sends that are held back at the least
+STEP = 2.0  # permits that are missing at a refusal mean that, where resets are whole seconds
+STEP_HELD = 0.7  # of such a second's; our account, which goes down faster than up, holds back the rest
+MUCH = 0.03  # of the limit comes back at one moment
 PROBE = 1.0  # seconds to the first try, where nothing is left and nothing says when more will be; then ever longer
 PROBE_GROWTH = 1.6
 
@@ -57,6 +60,7 @@ class Mark:
 
     ``before``: the account as it was before what this send may have overtaken, or what the server had not charged yet.
     ``alone``: nothing else of ours was in flight. ``shuffled``: cost of those that may well arrive in another order.
+    ``expected``: what should have been left by our log of a sliding window, where its reply is to prove that.
     """
 
     account: float
@@ -69,6 +73,7 @@ class Mark:
     back: float = 0.0
     at: float | None = None
     burst: _Burst | None = None
+    expected: float | None = None
 
 
 class Meter:
@@ -109,6 +114,9 @@ class Meter:
         self._burnt = 0.0  # cost of refused requests, of late
         self._others = Others()
         self._usual = 0.0  # cost of a send
+        self._steps = False  # whether what comes back in a second comes all at once
+        self._slid_at = inf  # since when this is thought to be a sliding window
+        self._seen = 0.0  # by the last reply, and not sent since
         self._trip = 0.0  # seconds from a send to what its reply tells
 
     @property
@@ -135,6 +143,11 @@ class Meter:
         return self.clock.probing
 
     @property
+    def _is_unproven(self) -> bool:
+        """Whether our log of a sliding window is not known to be the server's: then only what replies saw is used."""
+        return self.algorithm is Algorithm.SLIDING and self._at < self._slid_at + self.period
+
+    @property
     def reserve(self) -> float:
         """Permits that are held back: where capacity comes back all the time, arrivals in another order can need it."""
         unsure = uncertain(self.dimension, self._outstanding, self._usual, most=self.limit / 4)
@@ -143,7 +156,10 @@ class Meter:
         shuffled = max(1.0, self.rate * SHUFFLE)
         theirs: float = DEVIATIONS * (self._others.rate * self._trip) ** 0.5  # may have come more often than usual
         most = max(self.limit * RESERVE_SHARE, 1.0, self._others.rate * OTHERS_AHEAD)
-        return max(min(max(DEVIATIONS * self._deviation, shuffled), most), min(theirs, self.limit / 4), unsure)
+        stepped = self.rate * COARSE * STEP_HELD if self._steps else 0.0
+        return max(
+            min(max(DEVIATIONS * self._deviation, shuffled), most), min(max(theirs, stepped), self.limit / 4), unsure
+        )
 
     @property
     def _is_exact(self) -> bool:
@@ -176,6 +192,8 @@ class Meter:
         level = max(self._level, self._least) if alone and self.replies else self._level
         missing = min(cost, self.limit - reserve) + reserve - level
         if missing <= EPSILON:
+            if not alone and self._seen < cost and self._is_unproven:
+                return inf
             unseen = 0.0 if alone else self.clock.unseen(now)
             if unseen and missing + self.limit / 2 > EPSILON:
                 return unseen  # the limit may have changed: the other half goes when a reply tells
@@ -205,16 +223,19 @@ class Meter:
         self._level -= cost
         self._account -= cost
         self._history.append((at, self._account))
-        self._spent.add(cost, at, period=self.period)
-        self.clock.sent(at)
         alone = self._outstanding <= EPSILON  # then there is nothing to overtake, and nothing left to be charged
+        expected = self.limit - self._spent.total if alone and self._is_unproven else None
+        self._spent.add(cost, at, period=self.period)
+        self._seen -= cost
+        self.clock.sent(at)
         before = self._account if alone else max(self._history[0][1], self._account)
         shuffled = (before - self._account) * SHUFFLED
         if self.dimension is not Dimension.REQUESTS:  # some servers charge tokens when the answer is there, not before
             before = max(before, self._account + self._outstanding)
         self._outstanding += cost
         reckoned, epoch = self._reckoned, self.clock.epoch
-        return Mark(self._account, before, epoch, cost, alone, shuffled, reckoned, self._back, at, self._burst)
+        burst, back = self._burst, self._back
+        return Mark(self._account, before, epoch, cost, alone, shuffled, reckoned, back, at, burst, expected)
 
     def release(self, mark: Mark) -> None:
         """A send has ended, however it did: nothing more will be charged for it."""
@@ -274,6 +295,11 @@ class Meter:
             return
         if reading is Reading.CHANGED and self.algorithm is not Algorithm.WINDOW:
             self._anchored = False  # of what has come back until now, our account knows nothing
+        if self._disproves(remaining, mark):
+            self.clock.count()
+            self._others = Others()  # what seemed to be theirs was just not back yet
+            self._level = self._least = min(self._level, self._seen)
+            return
         self._least = min(self._least, remaining)
         if self.dimension is not Dimension.REQUESTS and mark.cost:
             self._learn_charge(remaining, mark, window.requested, refused=refused)
@@ -307,6 +333,8 @@ class Meter:
             self._lag = min(self._lag + GUARD, LAG_MOST)
             self._others.hint(self.rate)
             return
+        if self.algorithm is Algorithm.BUCKET and self.clock.is_coarse and self._level - left - drift > STEP:
+            self._steps = True
         if self.algorithm in STEADY:
             taken, at = max(self._level - left - drift, 0.0), now if mark.at is None else mark.at
             self._others.took(taken, at, sent=self._own, whole=self.rate, period=self.period)
@@ -331,7 +359,14 @@ class Meter:
         back -= 0.0 if self._is_exact else passed * self._others.rate
         self._back += back
         self._account += back
-        self._level = min(self._level + back, self.limit)
+        most = self.limit
+        if self.algorithm is Algorithm.SLIDING:  # what a reply told is back does not come back by our log again
+            most = max(self.limit - self._spent.total, self._level)
+        self._level = min(self._level + back, most)
+        if self.algorithm is not Algorithm.SLIDING:
+            self._slid_at = inf
+        elif self._slid_at == inf:
+            self._slid_at = now
         if self.clock.roll(now):
             self._level = self._least = self.limit
             self._own = 0.0
@@ -385,6 +420,18 @@ class Meter:
             self._correct(low - self._level, GAIN_UP)
         else:
             self._deviation *= 1 - DEVIATION_GAIN
+
+    def _disproves(self, remaining: float, mark: Mark) -> bool:
+        """A sliding window has as much left as our own log of it says; one that has more, or less, only counts."""
+        if not self._is_unproven:
+            return False
+        later = (self._reckoned - mark.reckoned) * self.factor  # sent after it: some of them may have come before it
+        unsure = self._spent.since((self._at if mark.at is None else mark.at) - JITTER)  # may not be in its reply
+        ours = self._spent.since(self._at - self.period) - unsure  # what the server forgot, we shall forget soon
+        some = max(MUCH * self.limit, 2.0)
+        expected = 0.0 if mark.expected is None else mark.expected - later
+        self._seen = remaining - later - mark.shuffled
+        return expected > max(some, 2 * (remaining + mark.cost)) or remaining > self.limit - ours + some
 
     def _learn_charge(self, remaining: float, mark: Mark, requested: float | None, *, refused: bool) -> None:
         """What is charged for a request, of what we reckon: the first tells at once, the others by and by."""

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any, Self
+from typing import Any, Protocol, Self
 from urllib.request import urlopen
 
 BATCHRUNNER = (sys.executable, "-m", "batchrunner")
@@ -49,6 +49,17 @@ class Row:
     cells: tuple[str, ...]
     target: str = ""
     met: bool | None = None
+
+
+class Server(Protocol):
+    """What a client is sent to, and what is asked afterwards how it went."""
+
+    @property
+    def base_url(self) -> str: ...
+
+    def score(self) -> dict[str, Any]:
+        """What the client did there."""
+        ...
 
 
 class Simulator:
@@ -130,7 +141,7 @@ def call(*command: str | Path, within: float | None = None) -> Exit:
         return finish(start(*command, folder=Path(name)), started, folder=Path(name), within=within)
 
 
-def ours(job: Path, simulator: Simulator, *options: str, within: float | None = None) -> dict[str, Any]:
+def ours(job: Path, simulator: Server, *options: str, within: float | None = None) -> dict[str, Any]:
     """Run *job* afresh with ``batchrunner run``, durably as always; returns the score."""
     with tempfile.TemporaryDirectory(dir=job.parent) as name:
         database = Path(name, "job.db")
@@ -139,9 +150,7 @@ def ours(job: Path, simulator: Simulator, *options: str, within: float | None = 
     return simulator.score()
 
 
-def reference(
-    client: str, job: Path, simulator: Simulator, *options: str, within: float | None = None
-) -> dict[str, Any]:
+def reference(client: str, job: Path, simulator: Server, *options: str, within: float | None = None) -> dict[str, Any]:
     """Run *job* with one of clients.py; returns the score."""
     call(sys.executable, FOLDER / "clients.py", client, job, simulator.base_url, *options, within=within)
     return simulator.score()

@@ -48,8 +48,9 @@ async def bare(requests: list[bytes], base_url: str, options: argparse.Namespace
                 if pace is not None:
                     await pace.acquire()
                 async with session.post(f"{base_url}/chat/completions", data=request) as reply:
-                    json.loads(await reply.read())
+                    answer = await reply.read()
                     if reply.status != REFUSED or pace is None:
+                        json.loads(answer)
                         return
                 await asyncio.sleep(1)
 

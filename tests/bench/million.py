@@ -2,7 +2,7 @@
 
     .venv/bin/python tests/bench/million.py [--quick | --full]
 
-Loads and runs are real commands. The run over the million sends its first 30,000 tasks; --full sends them all.
+Plans, loads and runs are real commands. The run over the million sends its first 30,000 tasks; --full sends them all.
 """
 
 import argparse
@@ -54,21 +54,23 @@ IMPORTS = "import batchrunner.cli.run, batchrunner.cli.perform"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Phases:
-    """Loading and running one job: how the processes ended, and answers a second."""
+    """Planning, loading and running one job: how the processes ended, and answers a second."""
 
+    planned: Exit
     loaded: Exit
     ran: Exit
     rate: float
 
 
 def measure(job: Path, database: Path, *options: str) -> Phases:
-    """Load, then run, each in a process of its own."""
+    """Plan, load, then run, each in a process of its own."""
     calm()
+    planned = call(*BATCHRUNNER, "plan", job, "--db", database, "--base-url", "http://127.0.0.1:9/v1")
     loaded = call(*BATCHRUNNER, "load", job, "--db", database)
     with Simulator("--latency", "0") as simulator:
         server = ("--base-url", simulator.base_url, "-c", IN_FLIGHT)
         ran = call(*BATCHRUNNER, "run", job, "--db", database, *server, *options)
-        return Phases(loaded=loaded, ran=ran, rate=rate(simulator.score()))
+        return Phases(planned=planned, loaded=loaded, ran=ran, rate=rate(simulator.score()))
 
 
 def memory(what: str, large: Exit, small: Exit) -> Row:
@@ -162,7 +164,8 @@ def main() -> int:
         few = measure(write_job(folder / "small.jsonl", SMALL), folder / "small.db")
         job, database = write_job(folder / "large.jsonl", tasks), folder / "large.db"
         many = measure(job, database, *(() if options.full else ("--limit", str(SENT))))
-        rows = [memory("peak memory, load", many.loaded, few.loaded), memory("peak memory, run", many.ran, few.ran)]
+        rows = [memory("peak memory, plan", many.planned, few.planned)]
+        rows += [memory("peak memory, load", many.loaded, few.loaded), memory("peak memory, run", many.ran, few.ran)]
         speeds = (f"{many.rate:,.0f}/s", f"{few.rate:,.0f}/s", f"{many.rate / few.rate:.2f}")
         rows.append(Row(what="answers a second", cells=speeds))
         if not options.full:  # else nothing is left to be sent

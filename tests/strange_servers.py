@@ -1,0 +1,296 @@
+"""Rate limiters of others, as we read them in their sources or saw them behave, for the laboratory's virtual time.
+
+Each is told the time of an arrival and says whether it is admitted; its headers are told the time they are written,
+which some do when the answer is there and not when the request came.
+"""
+
+from collections import deque
+from math import ceil, floor
+from random import Random
+from typing import Any, Protocol
+
+from laboratory import Played, World, _Game
+
+from batchrunner.config import LimitSettings
+from batchrunner.limits.limiter import Limiter
+from batchrunner.simulator.config import Rules
+from batchrunner.simulator.gate import Admission
+
+START = 1_700_000_000.0  # resets that are instants are told from those that are seconds by their size
+Headers = dict[str, str]
+HTML = b"<html>\r\n<head><title>429 Too Many Requests</title></head>\r\n<body></body>\r\n</html>\r\n"
+
+
+class Server(Protocol):
+    """A limiter behind HTTP. ``late``: its headers are written with the answer."""
+
+    late: bool
+
+    def admit(self, now: float) -> float | None:
+        """Seconds that the request waits inside before it is worked on; None = refused."""
+
+    def headers(self, now: float) -> Headers: ...
+
+    def refusal(self, now: float) -> Headers: ...
+
+    def shortest(self, tasks: int) -> float: ...
+
+    def finish(self) -> None:
+        """An admitted request was answered."""
+
+
+class _Plain:
+    """What most of them share: nothing told."""
+
+    late = False
+
+    def headers(self, now: float) -> Headers:
+        del now
+        return {}
+
+    def refusal(self, now: float) -> Headers:
+        return self.headers(now)
+
+    def finish(self) -> None:
+        pass
+
+
+class SlowapiMoving(_Plain):
+    """SlowAPI with a moving window: the reset is when the oldest is forgotten, and a second more."""
+
+    late = True
+
+    def __init__(self, limit: int, window: float) -> None:
+        self.limit, self.window = limit, window
+        self._log: deque[float] = deque()
+
+    def admit(self, now: float) -> float | None:
+        if len(self._log) >= self.limit and self._log[-self.limit] >= now - self.window:
+            return None
+        self._log.append(now)
+        return 0.0
+
+    def headers(self, now: float) -> Headers:
+        recent = [at for at in self._log if at >= now - self.window]
+        reset = 1 + (recent[0] if recent else now) + self.window
+        return _slowapi(self.limit, self.limit - len(recent), reset, now)
+
+    def shortest(self, tasks: int) -> float:
+        return (ceil(tasks / self.limit) - 1) * self.window
+
+
+class SlowapiFixed(_Plain):
+    """SlowAPI with a fixed window that begins with its first request."""
+
+    late = True
+
+    def __init__(self, limit: int, window: float) -> None:
+        self.limit, self.window = limit, window
+        self._ends, self._count = 0.0, 0
+
+    def admit(self, now: float) -> float | None:
+        if now >= self._ends:
+            self._ends, self._count = now + self.window, 0
+        self._count += 1
+        return 0.0 if self._count <= self.limit else None
+
+    def headers(self, now: float) -> Headers:
+        ends, count = (self._ends, self._count) if now < self._ends else (now, 0)
+        return _slowapi(self.limit, max(self.limit - count, 0), 1 + ends, now)
+
+    def shortest(self, tasks: int) -> float:
+        return (ceil(tasks / self.limit) - 1) * self.window
+
+
+class Counter(_Plain):
+    """Two windows' counts weighed by time. ``counts_refused``: as HAProxy's stick-tables do."""
+
+    def __init__(self, limit: int, window: float, *, aligned: bool = True, counts_refused: bool = False) -> None:
+        self.limit, self.window, self.aligned, self.counts_refused = limit, window, aligned, counts_refused
+        self._begin: float | None = None
+        self._first = 0.0
+        self._previous = self._current = 0
+
+    def admit(self, now: float) -> float | None:
+        self._first = self._first or now
+        weighed = self._weighed(now)
+        admitted = weighed + 1 <= self.limit
+        self._current += admitted or self.counts_refused
+        return 0.0 if admitted else None
+
+    def _weighed(self, now: float) -> float:
+        if self._begin is None:
+            self._begin = floor(now / self.window) * self.window if self.aligned else now
+        while now >= self._begin + self.window:
+            self._begin += self.window
+            self._previous, self._current = self._current, 0
+        return floor(self._previous * (1 - (now - self._begin) / self.window) + self._current)
+
+    def shortest(self, tasks: int) -> float:
+        passed = self._first % self.window if self.aligned else 0.0
+        return (self.window - passed) + max(tasks - self.limit, 0) * self.window / self.limit
+
+
+class SlowapiCounter(Counter):
+    """SlowAPI with that strategy; its reset is the moment the next one is forgotten, and a second more."""
+
+    late = True
+
+    def headers(self, now: float) -> Headers:
+        remaining = max(self.limit - floor(self._weighed(now)), 0)
+        assert self._begin is not None
+        left = self._begin + self.window - now
+        resets = [left % (self.window / self._previous)] if self._previous else []
+        resets += [left] if self._current else []
+        return _slowapi(self.limit, remaining, 1 + now + min(resets, default=0.0), now)
+
+
+class ThrottledCounter(Counter):
+    """throttled-py's sliding window: the whole of one window before the next comes back, says its reset."""
+
+    def headers(self, now: float) -> Headers:
+        remaining = max(self.limit - floor(self._weighed(now)), 0)
+        return _draft6(self.limit, remaining, self.window)
+
+    def refusal(self, now: float) -> Headers:
+        remaining = max(self.limit - floor(self._weighed(now)), 0)
+        return _draft6(self.limit, remaining, self.window) | {"Retry-After": str(ceil(self._retry_after(now)))}
+
+    def _retry_after(self, now: float) -> float:
+        assert self._begin is not None
+        share = 1 - (now - self._begin) / self.window
+        before = floor(share * self._previous)
+        return share * self.window / before if before else share * self.window
+
+
+class SteppedBucket(_Plain):
+    """throttled-py's bucket: what comes back, comes at each full second of the server's clock."""
+
+    def __init__(self, limit: int, window: float) -> None:
+        self.limit, self.rate = limit, limit / window
+        self._level, self._second = limit, 0
+
+    def admit(self, now: float) -> float | None:
+        level = self._at(now)
+        if level < 1:
+            return None
+        self._level, self._second = level - 1, floor(now)
+        return 0.0
+
+    def _at(self, now: float) -> int:
+        if not self._second:
+            return self.limit
+        return min(self._level + floor((floor(now) - self._second) * self.rate), self.limit)
+
+    def headers(self, now: float) -> Headers:
+        level = self._at(now)
+        return _draft6(self.limit, level, ceil((self.limit - level) / self.rate))
+
+    def refusal(self, now: float) -> Headers:
+        return self.headers(now) | {"Retry-After": "1"}
+
+    def shortest(self, tasks: int) -> float:
+        return max(tasks - self.limit, 0) / self.rate
+
+
+class Nginx(_Plain):
+    """``limit_req``: a leaky bucket in milliseconds that tells nothing. With a delay, what is over waits inside."""
+
+    def __init__(self, rate: float, burst: int = 0, *, delay: bool = False) -> None:
+        self.rate, self.burst, self.delay = rate, burst, delay
+        self._excess, self._last = 0, 0  # in thousandths of a request, and in milliseconds
+
+    def admit(self, now: float) -> float | None:
+        at = floor(now * 1000)
+        excess = max(self._excess - round(self.rate * (at - self._last)) + 1000, 0) if self._last else 0
+        if excess > self.burst * 1000:
+            return None
+        self._excess, self._last = excess, at
+        return excess / 1000 / self.rate if self.delay else 0.0
+
+    def shortest(self, tasks: int) -> float:
+        return max(tasks - 1 - (0 if self.delay else self.burst), 0) / self.rate
+
+
+class Places(_Plain):
+    """``limit_conn``: so many at a time, and nothing told."""
+
+    def __init__(self, places: int, work: float) -> None:
+        self.places, self.work = places, work
+        self._open = 0
+
+    def admit(self, now: float) -> float | None:
+        del now
+        if self._open >= self.places:
+            return None
+        self._open += 1
+        return 0.0
+
+    def finish(self) -> None:
+        self._open -= 1
+
+    def shortest(self, tasks: int) -> float:
+        return tasks * self.work / self.places
+
+
+def _slowapi(limit: int, remaining: int, reset: float, now: float) -> Headers:
+    """``remaining`` of what is left when it is written, the instant with decimals, ``Retry-After`` always."""
+    return {
+        "X-RateLimit-Limit": str(limit),
+        "X-RateLimit-Remaining": str(remaining),
+        "X-RateLimit-Reset": str(reset),
+        "Retry-After": str(int(reset - now)),
+    }
+
+
+def _draft6(limit: int, remaining: int, reset: float) -> Headers:
+    return {"RateLimit-Limit": str(limit), "RateLimit-Remaining": str(remaining), "RateLimit-Reset": str(ceil(reset))}
+
+
+class _Visit(_Game):
+    """The laboratory's game, with a server of others."""
+
+    def __init__(self, server: Server, tasks: int, world: World, limiter: Limiter, start: float, seed: int) -> None:
+        super().__init__(Rules(dialect="none"), tasks, world, limiter, start, seed)
+        self.server = server
+
+    def _arrive(self, permit: Any) -> None:
+        waits = self.server.admit(self.now)
+        if waits is None:
+            self.post(
+                self.now + self.world.way(self.rng), self._answer, permit, 429, self.server.refusal(self.now), HTML
+            )
+            return
+        self.played.arrivals.append(self.now)
+        headers = {} if self.server.late else self.server.headers(self.now)
+        self.post(self.now + waits + self.world.latency(self.rng), self._done, permit, None, headers)
+
+    def _done(self, permit: Any, admission: Admission | None, headers: dict[str, str]) -> None:
+        del admission
+        self.server.finish()
+        headers = self.server.headers(self.now) if self.server.late else headers
+        self.post(self.now + self.world.way(self.rng), self._answer, permit, 200, headers, b"{}")
+
+
+def visit(
+    server: Server,
+    tasks: int,
+    *,
+    seed: int = 1,
+    start: float = START,
+    limiter: Limiter | None = None,
+    settings: LimitSettings | None = None,
+    latency: float = 0.1,
+) -> Played:
+    """Send *tasks* requests over loopback as fast as the limiter allows."""
+    limiter = limiter or Limiter(settings or LimitSettings(), now=start)
+    world = World(way=_loopback, latency=lambda _: latency)
+    game = _Visit(server, tasks, world, limiter, start, seed)
+    game.play()
+    game.played.elapsed = game.last - start
+    game.played.shortest = server.shortest(tasks) + latency
+    return game.played
+
+
+def _loopback(rng: Random) -> float:
+    return 0.001 + rng.expovariate(1 / 0.001)

@@ -1,0 +1,98 @@
+"""The limiter at rate limiters of others, in virtual time, each with the ways of its own that misled us once."""
+
+from typing import Any
+
+import pytest
+from laboratory import play
+from strange_servers import (
+    START,
+    Counter,
+    SlowapiCounter,
+    SlowapiFixed,
+    SlowapiMoving,
+    SteppedBucket,
+    ThrottledCounter,
+    visit,
+)
+
+from batchrunner.config import LimitSettings
+from batchrunner.limits.clock import Algorithm
+from batchrunner.limits.limiter import Limiter
+from batchrunner.simulator.config import Rules
+
+LIMIT, WINDOW = 300, 10.0
+STARTS = [START + seconds for seconds in (1.37, 2.74, 4.11, 5.48, 8.22)]  # on the clock's grid of windows
+
+
+@pytest.mark.parametrize("start", STARTS)
+def test_a_second_more_than_the_window_is_a_window_all_the_same(start: float) -> None:
+    """SlowAPI adds a second to its resets: what says 11 is not a minute's window but one of ten seconds."""
+    limiter = Limiter(LimitSettings(), now=start)
+    played = visit(SlowapiFixed(LIMIT, WINDOW), 4 * LIMIT, start=start, limiter=limiter)
+    assert played.refused == 0
+    assert played.efficiency >= 0.97
+    (meter,) = limiter.beliefs()["meters"]
+    assert (meter["algorithm"], meter["period"]) == (Algorithm.WINDOW, WINDOW)
+
+
+@pytest.mark.parametrize("start", STARTS)
+def test_what_a_late_header_told_does_not_come_back_twice(start: float) -> None:
+    """SlowAPI writes its headers with the answer: what came back meanwhile is in them, and in our own log later."""
+    limiter = Limiter(LimitSettings(), now=start)
+    played = visit(SlowapiMoving(LIMIT, WINDOW), 4 * LIMIT, start=start, limiter=limiter)
+    assert played.refused == 0
+    assert played.efficiency >= 0.95
+    (meter,) = limiter.beliefs()["meters"]
+    assert (meter["algorithm"], meter["period"]) == (Algorithm.SLIDING, WINDOW)
+
+
+@pytest.mark.parametrize("start", STARTS)
+@pytest.mark.parametrize("server", [SlowapiCounter, ThrottledCounter])
+def test_a_count_that_is_weighed_by_time_is_no_log(
+    server: type[SlowapiCounter | ThrottledCounter], start: float
+) -> None:
+    """What was sent at one moment does not come back at one moment there, and no burst leaves to find that out."""
+    limiter = Limiter(LimitSettings(), now=start)
+    played = visit(server(LIMIT, WINDOW), 4 * LIMIT, start=start, limiter=limiter)
+    assert played.refused_share <= 0.005
+    assert played.efficiency >= 0.97
+    (meter,) = limiter.beliefs()["meters"]
+    assert (meter["algorithm"], meter["period"]) == (Algorithm.COUNTER, WINDOW)
+
+
+@pytest.mark.parametrize("seed", range(1, 9))
+def test_a_log_whose_burst_arrives_in_any_order_stays_a_log(seed: int) -> None:
+    """The first of a burst may arrive last, and find little left: that is no sign of a mere count."""
+    limiter = Limiter(LimitSettings(), now=START)
+    world: dict[str, Any] = {"latency": lambda rng: rng.uniform(1, 3), "way": lambda rng: 0.01 + rng.expovariate(100)}
+    rules = Rules(rpm=20, window=60, algorithm="sliding", dialect="openai")
+    played = play(rules, 200, limiter=limiter, seed=seed, start=START, **world)
+    assert played.refused_share <= 0.01
+    (meter,) = limiter.beliefs()["meters"]
+    assert meter["algorithm"] == Algorithm.SLIDING
+
+
+def test_a_length_that_was_measured_where_no_window_ended_is_none() -> None:
+    """A count on the clock's grid seems to end 1.4 s after our first request: that is no window of 1.4 s."""
+    start = START + 9.59
+    limiter = Limiter(LimitSettings(), now=start)
+    played = visit(SlowapiCounter(LIMIT, WINDOW), 4 * LIMIT, start=start, limiter=limiter)
+    assert played.refused_share <= 0.03
+    (meter,) = limiter.beliefs()["meters"]
+    assert (meter["algorithm"], meter["period"]) == (Algorithm.COUNTER, WINDOW)
+
+
+@pytest.mark.parametrize("start", STARTS)
+def test_a_bucket_that_is_filled_once_a_second_is_believed_after_some_refusals(start: float) -> None:
+    """What came back by our clock may not be there before the server's next full second."""
+    played = visit(SteppedBucket(LIMIT, WINDOW), 4 * LIMIT, start=start)
+    assert played.refused_share <= 0.005
+    assert played.efficiency >= 0.95
+
+
+@pytest.mark.parametrize("start", STARTS)
+def test_a_silent_count_is_asked_again_soon_after_a_window_and_used_at_its_rate(start: float) -> None:
+    """HAProxy's stick-table counts refused requests too, so every question makes it worse, and nothing is told."""
+    played = visit(Counter(LIMIT, WINDOW, aligned=False, counts_refused=True), 8 * LIMIT, start=start)
+    assert played.refused_share <= 0.02
+    assert played.efficiency >= 0.93
