@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from batchrunner.errors import BatchRunnerError, ConfigError, DatabaseBusy, JobFileError, StoreError
     from batchrunner.exits import ExitCode
-    from batchrunner.library import Error, Interrupted, Job, Result, SomeFailed, Stopped, run, run_async
+    from batchrunner.library import Error, Interrupted, Job, Plan, Result, SomeFailed, Stopped, plan, run, run_async
     from batchrunner.simulator.server import Simulator
     from batchrunner.task import Counts, TaskState, Usage
 
@@ -14,7 +14,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "errors": ("BatchRunnerError", "ConfigError", "DatabaseBusy", "JobFileError", "StoreError"),
     "exits": ("ExitCode",),
-    "library": ("Error", "Interrupted", "Job", "Result", "SomeFailed", "Stopped", "run", "run_async"),
+    "library": ("Error", "Interrupted", "Job", "Plan", "Result", "SomeFailed", "Stopped", "plan", "run", "run_async"),
     "simulator.server": ("Simulator",),
     "task": ("Counts", "TaskState", "Usage"),
 }
@@ -30,6 +30,7 @@ __all__ = [
     "Interrupted",
     "Job",
     "JobFileError",
+    "Plan",
     "Result",
     "Simulator",
     "SomeFailed",
@@ -38,6 +39,7 @@ __all__ = [
     "TaskState",
     "Usage",
     "__version__",
+    "plan",
     "run",
     "run_async",
 ]

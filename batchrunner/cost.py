@@ -20,6 +20,8 @@ from batchrunner.task import Usage
 
 FRAME = 64  # tokens a server may add to every prompt
 TOOLS = 1024  # and to one with tools, to tell the model how to call them: Anthropic adds up to 530
+ADVISED = 1000  # tokens of an answer, where advice needs a number
+FAR = 2  # times
 CHAT, TEXT, RESPONSES, EMBEDDINGS = "chat/completions", "completions", "responses", "embeddings"
 _NANOS = Decimal(1000)  # 1 of a currency for a million tokens is a thousand billionths for one
 # Parts and tools whose tokens are not in the body. Inside a JSON string the quotes would be escaped.
@@ -60,13 +62,16 @@ def expected_cost(price: Price, prompt: float, answer: float) -> float:
     return (prompt * float(rates.input) + answer * float(rates.output)) * float(_NANOS)
 
 
-def most(model: Model, endpoint: str, body: str) -> int | None:
-    """Billionths that a request costs at most; None where no bound is known, or no price."""
+def most(model: Model, endpoint: str, body: str, *, cap: int | None = None) -> int | None:
+    """Billionths that a request costs at most; None where no bound is known, or no price.
+
+    *cap*: tokens of an answer, if it were said where the request does not.
+    """
     price = model.price
     prompt = _prompt(model, endpoint, body)
     if price is None or prompt is None:
         return None
-    answer = 0 if endpoint == EMBEDDINGS else _output(model, endpoint, body)
+    answer = 0 if endpoint == EMBEDDINGS else _output(model, endpoint, body, cap)
     costs = [_most(*reached) for reached in _reachable(price, prompt, answer)]
     known = [cost for cost in costs if cost is not None]
     return _whole(max(known)) if len(known) == len(costs) else None
@@ -91,10 +96,10 @@ def _least(*bounds: int | None) -> int | None:
     return min((bound for bound in bounds if bound is not None), default=None)
 
 
-def is_capped(body: str) -> bool:
-    """Whether the request itself says how long its answer may be."""
-    asked = _read(body)
-    return asked is not None and _cap(asked) is not None
+def wants_cap(model: Model, endpoint: str, body: str, *, cap: int = ADVISED) -> bool:
+    """Whether nothing bounds the request, or a bound that is far larger, only because it does not say max_tokens."""
+    worst, capped = most(model, endpoint, body), most(model, endpoint, body, cap=cap)
+    return capped is not None and (worst is None or worst > FAR * capped)
 
 
 def _read(body: str) -> _Asked | None:
@@ -121,11 +126,12 @@ def _prompt(model: Model, endpoint: str, body: str) -> int | None:
     return size if model.context is None or not is_one else min(size, model.context)
 
 
-def _output(model: Model, endpoint: str, body: str) -> int | None:
+def _output(model: Model, endpoint: str, body: str, cap: int | None) -> int | None:
     asked = _read(body)
     if asked is None:
         return None
-    each = _least(_cap(asked), model.max_output)
+    said = _cap(asked)
+    each = _least(cap if said is None else said, model.max_output)
     each = model.context if each is None else each
     if each is None:
         return None

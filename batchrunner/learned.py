@@ -1,12 +1,16 @@
 """What all jobs of this user learned of limits: one small JSON file, so that a new job's name does not start cold.
 
 It holds beliefs, never keys: a key is known by a short one-way fingerprint. Who writes last wins, for its own endpoint,
-key and model. A file that can't be used is no reason not to run; one that holds something else is left as it is.
+key and model; what others wrote meanwhile stays, for one at a time adds to the file. One that can't be used is no
+reason not to run; one that holds something else is left as it is.
 """
 
+import fcntl
 import json
 import os
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, fields
 from pathlib import Path
 from tempfile import NamedTemporaryFile
@@ -17,6 +21,8 @@ from batchrunner.record import Belief
 FILE = "limits.json"
 VERSION = 1
 KEPT = 200  # the newest
+PATIENCE = 2.0  # seconds to wait for another process that writes
+PAUSE = 0.005
 TEXTS = ("endpoint", "key_label", "model")
 
 Warn = Callable[[str], None]
@@ -52,18 +58,50 @@ def find_learned(beliefs: Sequence[Belief], lane: tuple[str, str, str]) -> Belie
     return next((belief for belief in beliefs if (belief.endpoint, belief.key_label, belief.model) == lane), None)
 
 
-def keep_learned(path: Path, *beliefs: Belief, warn: Warn = _unheard) -> None:
+def keep_learned(path: Path, *beliefs: Belief, warn: Warn = _unheard, patience: float = PATIENCE) -> None:
     """Add *beliefs*, or put them in the place of the last ones of their kind; nothing where nothing can be written."""
-    if not _may_write(path):
-        return
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with _alone(path, patience):
+            if _may_write(path):
+                _add(path, beliefs)
+    except OSError as error:
+        warn(f"{path}: what was learned of limits can't be kept for other jobs ({_reason(error)})")
+
+
+def _add(path: Path, beliefs: Sequence[Belief]) -> None:
     lanes = {(belief.endpoint, belief.key_label, belief.model) for belief in beliefs}
     others = [other for other in read_learned(path) if (other.endpoint, other.key_label, other.model) not in lanes]
     text = json.dumps({"v": VERSION, "limits": [asdict(each) for each in [*beliefs, *others][:KEPT]]}, indent=1)
+    _write(path, text)
+
+
+@contextmanager
+def _alone(path: Path, patience: float) -> Iterator[None]:
+    """Between reading and writing, no other process adds to the file.
+
+    An advisory lock on a side file, as for a database. It is held for milliseconds; who has it for longer is stopped,
+    or the file system knows no locks, and then a belief that is lost does less harm than a run that never ends.
+    """
+    file = os.open(path.with_name(path.name + ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _write(path, text)
-    except OSError as error:
-        warn(f"{path}: what was learned of limits can't be kept for other jobs ({_reason(error)})")
+        until = time.monotonic() + patience
+        while _is_taken(file) and time.monotonic() < until:
+            time.sleep(PAUSE)
+        yield
+    finally:
+        os.close(file)
+
+
+def _is_taken(file: int) -> bool:
+    """Whether another has the lock; else it is ours now, or there are no locks here."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def _write(path: Path, text: str) -> None:

@@ -1,4 +1,4 @@
-"""batchrunner from Python: run a job, and read what a database holds.
+"""batchrunner from Python: plan a job, run it, and read what a database holds.
 
     import batchrunner as br
 
@@ -38,8 +38,11 @@ from batchrunner.errors import BatchRunnerError, ConfigError
 from batchrunner.exits import ExitCode
 from batchrunner.job import Error, Job, Result
 from batchrunner.jobfile.options import ReadOptions
+from batchrunner.learned import learned_path
 from batchrunner.logbook import Standing
 from batchrunner.money import parse_money
+from batchrunner.planmaker import make_plan
+from batchrunner.plans import Plan
 from batchrunner.prices import read_prices
 from batchrunner.routes import lanes_of, resolve_routes
 from batchrunner.runner import Ended, Runner, RunOptions
@@ -49,15 +52,15 @@ Rows = Iterable[Mapping[str, Any]]
 
 
 class Options(TypedDict, total=False):
-    """What ``run`` may be told; the names and defaults of ``batchrunner run``.
+    """What ``run`` and ``plan`` may be told; the names and defaults of ``batchrunner run``.
 
     Rows need ``db``, the database that remembers them, and ``prompt``, made from each; a job file has its own database
     beside it. ``key`` is looked for in the provider's environment variables where it is not given. ``lanes``: several
     places to send to, a file or a list of its tables or of words like ``openai:KEY_2``. ``limit``: only the first N
-    tasks. ``canary``: so many of them go alone. ``changed``: what becomes of lines that were edited or removed since
-    they were loaded. ``budget``: the most the job may cost, such as "5 CNY"; ``alert``: the share of it at which you
-    are told. ``prices``: your own, by model, as in batchrunner.toml. ``on_progress`` is told where the run stands, four
-    times a second.
+    tasks. ``canary``: so many of them go alone. ``learned``: start from what all your jobs learned of the limits, and
+    add to it. ``changed``: what becomes of lines that were edited or removed since they were loaded. ``budget``: the
+    most the job may cost, such as "5 CNY"; ``alert``: the share of it at which you are told. ``prices``: your own, by
+    model, as in batchrunner.toml. ``on_progress`` is told where the run stands, four times a second.
     """
 
     db: str | Path | None
@@ -80,6 +83,7 @@ class Options(TypedDict, total=False):
     canary: int
     wait: bool
     grace: float
+    learned: bool
     on_bad_line: Literal["stop", "skip"]
     changed: Literal["redo", "keep", "stop"]
     in_flight: Literal["retry", "hold"]
@@ -102,6 +106,7 @@ _DEFAULTS: dict[str, Any] = {
     "canary": CANARY,
     "wait": True,
     "grace": GRACE,
+    "learned": True,
     "on_bad_line": "stop",
     "changed": "stop",
     "in_flight": "retry",
@@ -181,12 +186,27 @@ async def _run(call: _Call) -> Job:
         return call.finish(await runner.drive())
 
 
+def plan(job: str | Path | Rows, **options: Unpack[Options]) -> Plan:
+    """What ``run`` would do with the same options, and nothing is sent: requests, tokens, cost, time. Needs no key."""
+    return make_plan(_told(_asked("plan", options), job, keys=False))
+
+
 def _call(job: str | Path | Rows, options: Options) -> _Call:
-    """The options as values. Raises TypeError for a name that is none, as any call does."""
+    asked = _asked("run", options)
+    told = _told(asked, job, keys=True)
+    return _Call(options=told, changed=asked["changed"], check=asked["check"], on_progress=asked["on_progress"])
+
+
+def _asked(name: str, options: Options) -> Mapping[str, Any]:
+    """With the defaults. Raises TypeError for a name that is none, as any call does."""
     unknown = options.keys() - _DEFAULTS.keys()
     if unknown:
-        raise TypeError(f"run() got an unexpected keyword argument {min(unknown)!r}")
-    asked = {**_DEFAULTS, **options}
+        raise TypeError(f"{name}() got an unexpected keyword argument {min(unknown)!r}")
+    return {**_DEFAULTS, **options}
+
+
+def _told(asked: Mapping[str, Any], job: str | Path | Rows, *, keys: bool) -> RunOptions:
+    """The options as values; without *keys* where nothing is to be sent. Raises ConfigError."""
     database = _database(job, asked["db"])
     path = str(job) if isinstance(job, str | Path) else _store_rows(job, database)
     limits = LimitSettings(
@@ -195,11 +215,11 @@ def _call(job: str | Path | Rows, options: Options) -> _Call:
         concurrency=asked["concurrency"] or CONCURRENCY,
         stated_concurrency=asked["concurrency"] is not None,
     )
-    lanes = _lanes(asked, limits)
-    told = RunOptions(
+    lanes = _lanes(asked, limits, keys=keys)
+    return RunOptions(
         job=path,
         database=database,
-        endpoint=lanes[0].endpoint if lanes else _endpoint(asked),
+        endpoint=lanes[0].endpoint if lanes else _endpoint(asked, keys=keys),
         lanes=lanes,
         read=ReadOptions(
             model=asked["model"],
@@ -215,11 +235,13 @@ def _call(job: str | Path | Rows, options: Options) -> _Call:
             grace=asked["grace"],
             in_flight=asked["in_flight"],
             max_tasks=asked["limit"],
+            learned=asked["learned"],
             stream=asked["stream"],
             canary=asked["canary"],
             waits=asked["wait"],
         ),
         on_bad_line=asked["on_bad_line"],
+        learned=learned_path(os.environ) if asked["learned"] else None,
         spend=SpendSettings(
             budget=None if asked["budget"] is None else parse_money(str(asked["budget"])),
             alert=asked["alert"],
@@ -227,20 +249,19 @@ def _call(job: str | Path | Rows, options: Options) -> _Call:
             prices=read_prices(asked["prices"], "prices"),
         ),
     )
-    return _Call(options=told, changed=asked["changed"], check=asked["check"], on_progress=asked["on_progress"])
 
 
-def _lanes(asked: Mapping[str, Any], limits: LimitSettings) -> tuple[Route, ...]:
+def _lanes(asked: Mapping[str, Any], limits: LimitSettings, *, keys: bool) -> tuple[Route, ...]:
     if asked["lanes"] is None:
         return ()
     if any(asked[name] is not None for name in ("provider", "base_url", "key")):
         raise ConfigError("provider, base_url and key say where to send, and so do the lanes; keep one of them")
-    return resolve_routes(lanes_of(asked["lanes"]), limits, os.environ)
+    return resolve_routes(lanes_of(asked["lanes"]), limits, os.environ, keys=keys)
 
 
-def _endpoint(asked: Mapping[str, Any]) -> Endpoint:
+def _endpoint(asked: Mapping[str, Any], *, keys: bool) -> Endpoint:
     environ = dict(os.environ) if asked["key"] is None else {"key": asked["key"]}
-    source = KeySource(variable=None if asked["key"] is None else "key")
+    source = KeySource(variable=None if asked["key"] is None else "key") if keys else None
     return resolve_endpoint(provider=asked["provider"], base_url=asked["base_url"], source=source, environ=environ)
 
 
@@ -272,4 +293,4 @@ def _loop_is_running() -> bool:
     return True
 
 
-__all__ = ["Error", "Interrupted", "Job", "Result", "SomeFailed", "Stopped", "run", "run_async"]
+__all__ = ["Error", "Interrupted", "Job", "Plan", "Result", "SomeFailed", "Stopped", "plan", "run", "run_async"]

@@ -25,6 +25,11 @@ class Money:
     nanos: int
     currency: str | None = None
 
+    @property
+    def amount(self) -> Decimal:
+        """In the currency, exact."""
+        return Decimal(self.nanos) / BILLION
+
     def __str__(self) -> str:
         return money_text(self.nanos, self.currency)
 

@@ -10,10 +10,11 @@ from dataclasses import dataclass, field
 
 from batchrunner.check import Checker, Finding, Level
 from batchrunner.config import Route, serving
-from batchrunner.cost import EMBEDDINGS, expected_cost, most
+from batchrunner.cost import EMBEDDINGS, expected_cost, most, wants_cap
 from batchrunner.db.history import Took
 from batchrunner.limits.estimate import UNKNOWN_OUTPUT, TokenEstimate, max_tokens
-from batchrunner.plan import Plan, Speed
+from batchrunner.money import Money
+from batchrunner.plans import Plan, Speed
 from batchrunner.prices import Priced, Prices
 from batchrunner.task import RejectedLine, Request, TaskState
 
@@ -65,6 +66,7 @@ class Planner:
         self._sums: dict[tuple[str, str], _Sums] = {}
         self._learned: dict[str, _Learned] = {}
         self._counts = dict.fromkeys(("new", "edited", "pending", "done", "failed", "rejected"), 0)
+        self._uncapped = 0
         self._output_most: int | None = 0
         self._cost_most: int | None = 0
         self._bad: RejectedLine | None = None
@@ -98,15 +100,17 @@ class Planner:
         unpriced = tuple(f"{route}/{model}" for (route, model), one in self._sums.items() if one.priced is None)
         currencies = {one.priced.currency for one in sums if one.priced is not None}
         one_currency = not unpriced and len(currencies) == 1
+        currency = currencies.pop() if one_currency else None
         return Plan(
             **self._counts,
             prompt_tokens=prompt,
             output_tokens=output,
             output_most=self._output_most,
             learned=sum(each.answers for each in self._learned.values() if each.answers >= LEAST),
-            cost=round(sum(one.cost for one in sums)) if one_currency else None,
-            cost_most=self._cost_most if one_currency else None,
-            currency=currencies.pop() if one_currency else None,
+            uncapped=self._uncapped,
+            cost=_money(round(sum(one.cost for one in sums)), currency) if one_currency else None,
+            cost_most=_money(self._cost_most, currency) if one_currency else None,
+            currency=currency,
             unpriced=unpriced,
             seconds=seconds,
             bound_by=bound_by,
@@ -117,12 +121,14 @@ class Planner:
         """A request that several lanes take is reckoned in equal parts; at most, it goes to the dearest."""
         cap = 0 if request.endpoint == EMBEDDINGS else max_tokens(request.body)
         size = len(request.body.encode("utf-8", "surrogatepass"))
-        bounds = []
+        bounds, wants = [], False
         for route in routes:
             sums, learned = self._of(route, request.model or "")
             sums.add(learned.estimate.prompt(size), learned.expected(cap), 1 / len(routes))
             priced = sums.priced
             bounds.append(None if priced is None else most(priced.model, request.endpoint, request.body))
+            wants = wants or (priced is not None and wants_cap(priced.model, request.endpoint, request.body))
+        self._uncapped += wants
         self._output_most = _plus(self._output_most, cap)
         self._cost_most = _plus(self._cost_most, _dearest(bounds))
 
@@ -156,6 +162,10 @@ def _standing(request: Request, known: tuple[bytes, TaskState] | None) -> str:
     if state is TaskState.SUCCEEDED:
         return "done"
     return "failed" if state in (TaskState.FAILED, TaskState.HELD) else "pending"
+
+
+def _money(nanos: int | None, currency: str | None) -> Money | None:
+    return None if nanos is None else Money(nanos=nanos, currency=currency)
 
 
 def _plus(total: int | None, part: int | None) -> int | None:

@@ -31,11 +31,15 @@ def make_purse(
     if models and settings.budget is not None and (uncounted := _uncounted(earlier, tariff.currency)):
         warn(f"earlier runs are not all in the budget: {uncounted}")
     purse = Purse(tariff, settings=settings, before=before)
+    words = []
     for model in models:
         for first in waiting.fresh(model, after=0, limit=1)[0]:  # told before anything is sent, if all lines are alike
             lanes = [f"{route.name}/{route.name_of(model)}" for route in taken[model]]
             if not any(purse.has_bound(lane, first.endpoint, first.body) for lane in lanes):
-                raise ConfigError(purse.unbounded(first.custom_id))
+                raise ConfigError(purse.unbounded(lanes, first.endpoint, first.body, first.custom_id))
+            words.append(purse.first_word(lanes, first.endpoint, first.body, first.custom_id))
+    if word := next(filter(None, words), None):
+        warn(word)
     return purse
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from batchrunner.budget import Budget
 from batchrunner.config import Route
-from batchrunner.cost import cost_of, is_capped, most
+from batchrunner.cost import ADVISED, cost_of, most, wants_cap
 from batchrunner.errors import ConfigError
 from batchrunner.money import Money, money_text
 from batchrunner.prices import Priced, Prices
@@ -19,7 +19,9 @@ from batchrunner.retry import SNOOZE, Limit
 from batchrunner.task import Abandoned, Failure, FailureClass, Lease, Outcome, Released, Success
 
 ALERT = 0.8  # of the budget
-UNCAPPED = ", for it does not say max_tokens (--param max_tokens=1000)"
+SHARE = 100  # a request that may take a hundredth of the budget is worth a word before the first goes
+CAP = f"--param max_tokens={ADVISED}"
+UNCAPPED = f", for it does not say max_tokens ({CAP})"
 # What such a reply says of its usage may not be all of it.
 CUT_OFF = frozenset({FailureClass.TRUNCATED, FailureClass.TIMEOUT, FailureClass.NETWORK})
 
@@ -135,20 +137,36 @@ class Purse:
         budget, currency = self._budget, self._tariff.currency
         amounts = [amount for lane in lanes if (amount := self._most(lane, endpoint, body)) is not None]
         if not amounts:
-            return Limit(self.unbounded(custom_id))
+            return Limit(self.unbounded(lanes, endpoint, body, custom_id))
         perhaps = f", {money_text(budget.unsettled, currency)} possibly charged" if budget.unsettled else ""
-        advice = "" if is_capped(body) else UNCAPPED
+        advice = UNCAPPED if any(self._wants_cap(lane, endpoint, body, 1) for lane in lanes) else ""
         return Limit(
             f"the budget of {money_text(budget.limit or 0, currency)} leaves too little: "
             f"{money_text(budget.spent, currency)} spent{perhaps}, {money_text(budget.left or 0, currency)} left, and "
             f"the next request ({custom_id}) may cost {money_text(min(amounts), currency)}{advice}"
         )
 
-    def unbounded(self, custom_id: str) -> str:
-        """Why a request can't be part of a budget."""
+    def unbounded(self, lanes: Sequence[str], endpoint: str, body: str, custom_id: str) -> str:
+        """Why a request can't be part of a budget, and what would help."""
+        would_help = any(self._wants_cap(lane, endpoint, body, ADVISED) for lane in lanes)
+        remedy = f"give it max_tokens ({CAP}), or --unpriced-ok" if would_help else "--unpriced-ok sends it uncounted"
         return (
             f"nothing bounds what the request {custom_id} may cost, so the budget of {self._settings.budget} can't be "
-            "kept: give it max_tokens (--param max_tokens=1000), or --unpriced-ok"
+            f"kept: {remedy}"
+        )
+
+    def first_word(self, lanes: Sequence[str], endpoint: str, body: str, custom_id: str) -> str | None:
+        """What to know before the first request goes: how much it may cost, only because it does not say max_tokens."""
+        left, currency = self._budget.left, self._tariff.currency
+        amounts = [
+            self._most(lane, endpoint, body) or 0 for lane in lanes if self._wants_cap(lane, endpoint, body, ADVISED)
+        ]
+        if left is None or max(amounts, default=0) * SHARE <= left:
+            return None
+        cost, rest = money_text(max(amounts), currency), money_text(left, currency)
+        return (
+            f"the request {custom_id} may cost {cost} of the {rest} that are left{UNCAPPED}: few go at once, and the "
+            "run ends while so much is left"
         )
 
     def words(self) -> list[str]:
@@ -193,6 +211,10 @@ class Purse:
             f"{lease.custom_id} cost {cost}, more than the {bound} it could: the provider does not keep to max_tokens "
             "or adds to prompts, so the budget may be passed"
         )
+
+    def _wants_cap(self, lane: str, endpoint: str, body: str, cap: int) -> bool:
+        model = self._tariff.models.get(lane)
+        return model is not None and wants_cap(model, endpoint, body, cap=cap)
 
     def _most(self, lane: str, endpoint: str, body: str) -> int | None:
         model = self._tariff.models.get(lane)

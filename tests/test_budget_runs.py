@@ -55,6 +55,21 @@ def test_a_run_ends_at_its_budget_and_a_larger_one_goes_on(tmp_path: Path) -> No
     assert {result.currency for result in done.results()} == {"CNY"}
 
 
+def test_what_a_request_may_cost_for_want_of_max_tokens_is_told_before_the_first_goes(tmp_path: Path) -> None:
+    (tmp_path / "long.toml").write_text('extends = "generic"\n[models.m]\nmax_output = 100_000\n', encoding="utf-8")
+    (tmp_path / "batchrunner.toml").write_text(PRICE_FILE, encoding="utf-8")
+    line = {"body": {"model": "m", "messages": [{"role": "user", "content": "hello"}]}}
+    (tmp_path / "job.jsonl").write_text(json.dumps(line) + "\n", encoding="utf-8")
+    with br.Simulator() as server:
+        terminal = Terminal(tmp_path, server)
+        words = ("--provider-file", "long.toml", "--budget", "5CNY")
+        done = terminal.run("job.jsonl", *words)
+        assert done.returncode == 0, done.stderr
+        assert "may cost ¥0.10 of the ¥5.00 that are left, for it does not say max_tokens" in done.stderr
+        (tmp_path / "other.jsonl").write_text(json.dumps(line) + "\n", encoding="utf-8")
+        assert "max_tokens" not in terminal.run("other.jsonl", *words, "--param", "max_tokens=50").stderr
+
+
 def test_a_budget_that_is_nearly_gone_lets_fewer_go_at_once(tmp_path: Path) -> None:
     """Each may cost far more than it does, so near the end they go one after another, and the screen says why."""
     short: list[bool] = []

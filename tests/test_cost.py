@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchrunner.cost import FRAME, TOOLS, cost_of, expected_cost, most
+from batchrunner.cost import FRAME, TOOLS, cost_of, expected_cost, most, wants_cap
 from batchrunner.provider import Model, Price, Tier
 from batchrunner.task import Usage
 
@@ -221,6 +221,24 @@ def test_a_price_for_cached_tokens_above_the_others_is_part_of_the_bound() -> No
 )
 def test_what_has_no_bound_is_not_guessed(model: Model, endpoint: str, asked: str) -> None:
     assert most(model, endpoint, asked) is None
+
+
+@pytest.mark.parametrize(
+    ("model", "endpoint", "asked", "wanted"),
+    [
+        (Model(max_output=100_000, price=PRICE), CHAT, body(), True),
+        (Model(price=PRICE), CHAT, body(), True),  # nothing bounds it
+        (Model(price=PRICE), CHAT, body(max_tokens=100_000), False),  # it is said, if large
+        (Model(max_output=500, price=PRICE), CHAT, body(), False),  # the model's own bound is as good
+        (Model(max_output=100_000, price=PRICE), "embeddings", body(), False),
+        (Model(price=PRICE), "rerank", body(), False),  # nothing bounds it whatever it says
+        (Model(price=PRICE), CHAT, body(n="3"), False),
+        (Model(max_output=100_000, price=Price(input=Decimal(5))), CHAT, body(), False),
+        (Model(max_output=100_000), CHAT, body(), False),
+    ],
+)
+def test_whether_max_tokens_would_help(model: Model, endpoint: str, asked: str, wanted: bool) -> None:
+    assert wants_cap(model, endpoint, asked) is wanted
 
 
 def test_a_free_model_costs_nothing_at_most() -> None:

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import batchrunner
 
@@ -18,6 +19,7 @@ def test_the_public_names() -> None:
         "Interrupted",
         "Job",
         "JobFileError",
+        "Plan",
         "Result",
         "Simulator",
         "SomeFailed",
@@ -26,11 +28,19 @@ def test_the_public_names() -> None:
         "TaskState",
         "Usage",
         "__version__",
+        "plan",
         "run",
         "run_async",
     ]
     for name in batchrunner.__all__:
         assert getattr(batchrunner, name) is not None
+
+
+def test_no_module_hides_a_public_name() -> None:
+    """``br.plan`` would be the module, once somebody imports ``batchrunner/plan.py``."""
+    folder = Path(batchrunner.__file__).parent
+    hidden = [name for name in batchrunner.__all__ if (folder / name).exists() or (folder / f"{name}.py").exists()]
+    assert not hidden
 
 
 def test_importing_the_package_imports_nothing_heavy() -> None:

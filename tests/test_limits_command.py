@@ -1,10 +1,14 @@
 """``batchrunner limits``: what was believed and why, during a run and after it, for one job and for all of a user."""
 
+import fcntl
 import json
 import math
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from subprocess import PIPE
 from typing import Any
 
 import pytest
@@ -76,6 +80,44 @@ def test_who_writes_last_wins_for_its_own_lane(tmp_path: Path) -> None:
     assert find_learned(known, ("https://a/v1", "other key", "a")) is None
 
 
+ADD = """
+import sys
+from pathlib import Path
+from batchrunner.learned import keep_learned
+from batchrunner.record import Belief
+path, name = Path(sys.argv[1]), sys.argv[2]
+print(flush=True)
+sys.stdin.read(1)
+for number in range(40):
+    keep_learned(path, Belief(endpoint=name, key_label="", model=str(number), value={}, at=number))
+"""
+
+
+def test_two_processes_that_write_at_once_lose_nothing_of_each_other(tmp_path: Path) -> None:
+    path = tmp_path / "limits.json"
+    command = [sys.executable, "-c", ADD, str(path)]
+    both = [subprocess.Popen([*command, name], stdin=PIPE, stdout=PIPE, text=True) for name in ("a", "b")]
+    for process in both:
+        assert process.stdout is not None
+        process.stdout.readline()  # it has imported what it needs
+    for process in both:
+        assert process.stdin is not None
+        process.stdin.write("x")
+        process.stdin.flush()
+    for process in both:
+        process.communicate()
+    known = {(each.endpoint, each.model) for each in read_learned(path)}
+    assert known == {(name, str(number)) for name in ("a", "b") for number in range(40)}
+
+
+def test_who_holds_the_lock_for_ever_stops_nobody(tmp_path: Path) -> None:
+    path = tmp_path / "limits.json"
+    with path.with_name("limits.json.lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        keep_learned(path, belief("a"), patience=0)
+    assert read_learned(path) == [belief("a")]
+
+
 @pytest.mark.parametrize(
     "value",
     [
@@ -143,7 +185,7 @@ def test_a_write_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
     told: list[str] = []
     keep_learned(tmp_path / "limits.json", belief(), warn=told.append)
     assert len(told) == 1
-    assert [path.name for path in tmp_path.iterdir()] == ["limits.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["limits.json", "limits.json.lock"]
 
 
 def test_the_table_bears_with_beliefs_of_other_versions() -> None:

@@ -80,6 +80,16 @@ def test_a_plan_says_whether_it_fits(terminal: Terminal, options: tuple[str, ...
     assert re.search(note, planned.stdout, re.MULTILINE), planned.stdout
 
 
+def test_a_plan_says_what_max_tokens_would_change(terminal: Terminal) -> None:
+    """Nothing bounds an answer here; with a cap something does, and nothing is said of it."""
+    note = "10 of the requests do not say max_tokens, so nothing bounds what they may cost; --param max_tokens=1000"
+    assert note in terminal("plan", "job.jsonl", "-p", "generic", "--base-url", "http://127.0.0.1:9/v1").stdout
+    words = ("job.jsonl", "--base-url", "http://127.0.0.1:9/v1", "--param", "max_tokens=1000")
+    capped = terminal("plan", *words)
+    assert "max_tokens" not in capped.stdout
+    assert json.loads(terminal("plan", *words, "--json").stdout)["uncapped"] == 0
+
+
 def test_a_plan_without_a_price_says_how_to_give_one(terminal: Terminal) -> None:
     planned = terminal("plan", "job.jsonl", "-p", "zhipu", "-m", "glm-x")
     assert 'no price for zhipu/glm-x; [prices."glm-x"] in batchrunner.toml gives one' in planned.stdout

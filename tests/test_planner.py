@@ -9,13 +9,14 @@ import pytest
 
 import batchrunner as br
 from batchrunner.check import Level
-from batchrunner.cli.plan import first_look, make_plan
 from batchrunner.config import Endpoint, LimitSettings, Route, RunSettings
 from batchrunner.db.history import Took
 from batchrunner.errors import ConfigError
 from batchrunner.logbook import Standing
-from batchrunner.plan import Speed
+from batchrunner.money import Money
+from batchrunner.planmaker import first_look, make_plan
 from batchrunner.planner import Planner
+from batchrunner.plans import Speed
 from batchrunner.prices import OwnPrice, Prices
 from batchrunner.provider import Model, Provider, Tier
 from batchrunner.runner import Runner, RunOptions
@@ -40,6 +41,11 @@ def request(custom_id: str = "task-1", *, fingerprint: bytes = b"f", **body: Any
         offset=0,
         fingerprint=fingerprint,
     )
+
+
+def nanos(money: Money | None) -> int:
+    assert money is not None
+    return money.nanos
 
 
 def test_lines_are_counted_by_how_they_stand() -> None:
@@ -81,7 +87,7 @@ def test_of_several_lanes_the_dearest_is_the_most_it_can_cost() -> None:
     both.see(request(max_tokens=100), None)
     plan = both.plan(Speed())
     assert plan.cost_most == bounds[1].cost_most
-    assert plan.cost == pytest.approx((bounds[0].cost or 0) / 2 + (bounds[1].cost or 0) / 2, rel=0.01)
+    assert nanos(plan.cost) == pytest.approx((nanos(bounds[0].cost) + nanos(bounds[1].cost)) / 2, rel=0.01)
     assert plan.output_tokens == 100
 
 
@@ -90,9 +96,7 @@ def test_without_answers_the_longest_are_assumed() -> None:
     planner.see(request(max_tokens=100), None)
     plan = planner.plan(Speed())
     assert (plan.output_tokens, plan.output_most, plan.learned) == (100, 100, 0)
-    assert plan.cost is not None
-    assert plan.cost_most is not None
-    assert plan.cost <= plan.cost_most
+    assert 0 < nanos(plan.cost) <= nanos(plan.cost_most)
 
 
 def test_lengths_are_learned_from_answers() -> None:
@@ -101,7 +105,19 @@ def test_lengths_are_learned_from_answers() -> None:
     planner.see(request(max_tokens=100), None)
     plan = planner.plan(Speed())
     assert (plan.prompt_tokens, plan.output_tokens, plan.learned) == (10, 21, 30)
-    assert plan.cost == 10 * 1000 + 21 * 2000  # billionths
+    assert plan.cost == Money(nanos=10 * 1000 + 21 * 2000, currency="USD")
+
+
+def test_requests_whose_worst_case_is_large_for_want_of_max_tokens_are_counted() -> None:
+    """And those that nothing bounds; a lane where it is so is enough."""
+    long = Provider(title="Long", models={"m": Model(max_output=100_000)})
+    there = Route(name="there", endpoint=Endpoint(base_url="http://127.0.0.1:8/v1", provider=long))
+    for routes, is_known in (([ROUTE], False), ([there], True), ([there, ROUTE], False)):
+        planner = Planner(routes, PRICES)
+        for number in range(3):
+            planner.see(request(str(number), max_tokens=50 if number else None), None)
+        plan = planner.plan(Speed())
+        assert (plan.uncapped, plan.cost_most is not None) == (1, is_known)
 
 
 def test_each_request_is_priced_by_the_tier_of_its_own_lengths() -> None:
@@ -113,9 +129,9 @@ def test_each_request_is_priced_by_the_tier_of_its_own_lengths() -> None:
     planner = Planner([ROUTE], Prices(own={"m": own}), took)
     for number in range(500):
         planner.see(request(str(number), max_tokens=100), None)
-    assert planner.plan(Speed()).cost == pytest.approx(500 * (10 * 1000 + 20 * 2000), rel=0.01)
+    assert nanos(planner.plan(Speed()).cost) == pytest.approx(500 * (10 * 1000 + 20 * 2000), rel=0.01)
     planner.see(request("long", max_tokens=100, messages="x" * 100_000), None)
-    assert (planner.plan(Speed()).cost or 0) > 500 * (10 * 1000 + 20 * 2000) + 1_001 * 10 * 1000
+    assert nanos(planner.plan(Speed()).cost) > 500 * (10 * 1000 + 20 * 2000) + 1_001 * 10 * 1000
 
 
 def test_a_price_that_is_not_known_is_not_0() -> None:
@@ -185,9 +201,8 @@ def test_a_run_comes_to_what_the_plan_said(tmp_path: Path) -> None:
     assert (plan.done, plan.learned, plan.bound_by) == (50, 50, "RPM")
     assert plan.prompt_tokens + plan.output_tokens == pytest.approx(done.usage.total, rel=0.1)
     spent = done.usage.prompt_tokens * 1000 + done.usage.completion_tokens * 2000
-    assert plan.cost == pytest.approx(spent, rel=0.1)
-    assert plan.cost_most is not None
-    assert spent <= plan.cost_most
+    assert nanos(plan.cost) == pytest.approx(spent, rel=0.1)
+    assert spent <= nanos(plan.cost_most)
 
 
 NICE = Provider(title="Nice", models={"m": Model(temperature=(0.0, 1.0))})

@@ -262,6 +262,32 @@ def test_an_answer_nobody_can_bound_stops_a_run_with_a_budget() -> None:
     assert lenient.affords("p/m", "chat/completions", "{}")
 
 
+LONG = Provider(name="p", title="p", models={"m": Model(max_output=100_000, price=MODEL.price)})
+
+
+@pytest.mark.parametrize(
+    ("budget", "asked", "said"),
+    [
+        ("5", "{}", "the request t0 may cost 0.10 of the 5.00 that are left, for it does not say max_tokens"),
+        ("5", '{"max_tokens": 5000}', None),
+        ("500", "{}", None),  # not worth a word
+    ],
+)
+def test_a_reservation_that_max_tokens_would_make_small_is_told_first(
+    budget: str, asked: str, said: str | None
+) -> None:
+    settings = SpendSettings(budget=parse_money(budget))
+    purse = Purse(tariff_of([route(provider=LONG)], ["m"], settings), settings=settings)
+    word = purse.first_word(["p/m"], "chat/completions", asked, "t0")
+    assert word is None if said is None else (word or "").startswith(said)
+
+
+def test_what_max_tokens_would_not_help_is_not_said_to() -> None:
+    settings = SpendSettings(budget=parse_money("5"))
+    purse = Purse(tariff_of([route(provider=LONG)], ["m"], settings), settings=settings)
+    assert "max_tokens" not in purse.too_little(["p/m"], "rerank", "{}", "t0").message
+
+
 def test_the_alert_comes_once() -> None:
     dear = Success(status=200, body=b"{}", usage=Usage(prompt_tokens=100, completion_tokens=100))
     with bench([100] * 12, budget=10 * worst(100)) as b:

@@ -60,8 +60,9 @@ def run(context: click.RichContext, /, job: str | None, db: str | None, **given:
     from batchrunner.cli.outputs import check, wanted_of
     from batchrunner.cli.perform import Talk, perform
     from batchrunner.cli.place import check_job, database_of
-    from batchrunner.cli.plan import first_look, make_plan, show_plan
+    from batchrunner.cli.plan import show_plan
     from batchrunner.cli.settings import environment
+    from batchrunner.planmaker import first_look, make_plan
 
     database = database_of(job, db)
     job, earlier = earlier_settings(job, database, named=db is not None)

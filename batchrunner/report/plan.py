@@ -5,12 +5,10 @@ from math import inf
 from typing import Any
 
 from batchrunner.check import Finding
-from batchrunner.money import money_text
-from batchrunner.plan import Plan
+from batchrunner.money import Money
+from batchrunner.plans import Plan
 from batchrunner.report.clean import clean
 from batchrunner.report.numbers import duration, instant, short
-
-BILLION = 1e9
 
 
 def plan_text(plan: Plan, *, job: str, notes: Sequence[str] = ()) -> str:
@@ -44,9 +42,10 @@ def plan_json(plan: Plan, *, done_at: float | None) -> dict[str, Any]:
             "output_most": plan.output_most,
             "answers_learned_from": plan.learned,
         },
-        "cost": None if plan.cost is None else plan.cost / BILLION,
-        "cost_most": None if plan.cost_most is None else plan.cost_most / BILLION,
+        "cost": _units(plan.cost),
+        "cost_most": _units(plan.cost_most),
         "currency": plan.currency,
+        "uncapped": plan.uncapped,
         "unpriced": list(plan.unpriced),
         "seconds": plan.seconds,
         "bound_by": plan.bound_by or None,
@@ -102,8 +101,12 @@ def _cost(plan: Plan) -> str:
         return f"not known: no price for {', '.join(map(clean, plan.unpriced))}; {where} gives one"
     if plan.cost is None:
         return "not known: more than one currency" if plan.requests else "nothing"
-    most = "no bound known" if plan.cost_most is None else f"at most {money_text(plan.cost_most, plan.currency)}"
-    return f"about {money_text(plan.cost, plan.currency)}, {most}"
+    most = "no bound known" if plan.cost_most is None else f"at most {plan.cost_most}"
+    return f"about {plan.cost}, {most}"
+
+
+def _units(money: Money | None) -> float | None:
+    return None if money is None else float(money.amount)
 
 
 def _time(plan: Plan) -> str:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from batchrunner.check import Finding
+from batchrunner.money import Money
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,10 +18,11 @@ class Speed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """Money is in billionths of ``currency``, None where a price or a bound is not known; times are seconds.
+    """``cost`` and ``cost_most`` are None where a price or a bound is not known; ``seconds``, where no limit is.
 
     ``requests`` are to be sent: ``new`` lines, ``edited`` ones, and those that are pending. ``learned``: the lengths of
-    answers are from so many answers, 0 = assumed.
+    answers are from so many answers, 0 = assumed. ``uncapped``: so many have no bound, or one that is far larger, only
+    because they do not say max_tokens.
     """
 
     new: int
@@ -33,8 +35,9 @@ class Plan:
     output_tokens: int
     output_most: int | None
     learned: int
-    cost: int | None
-    cost_most: int | None
+    uncapped: int
+    cost: Money | None
+    cost_most: Money | None
     currency: str | None
     unpriced: tuple[str, ...]
     seconds: float | None

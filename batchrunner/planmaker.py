@@ -1,0 +1,110 @@
+"""Makes the plan of a run: reads its job file and what is known of it, and sends nothing."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from batchrunner.check import Checker, Finding, Level
+from batchrunner.db.history import History
+from batchrunner.db.seen import Seen
+from batchrunner.errors import ConfigError
+from batchrunner.jobfile.reader import open_job
+from batchrunner.learned import read_learned
+from batchrunner.planner import Planner
+from batchrunner.plans import Plan, Speed
+from batchrunner.record import Belief
+from batchrunner.runner import RunOptions
+from batchrunner.task import Request
+
+PAGE = 500  # lines looked up at once
+NEWEST = 2000  # answers to learn from
+
+
+def make_plan(options: RunOptions) -> Plan:
+    """Reads the whole job file, and its database where there is one. Raises JobFileError, StoreError."""
+    if not options.database.exists():
+        planner = Planner(options.routes, options.spend.prices)
+        _show(planner, options, None, 0)
+        return planner.plan(_speed(options, None, 0))
+    with History(options.database) as history:
+        job_id = _job_of(history, options)
+        planner = Planner(options.routes, options.spend.prices, history.took(job_id, NEWEST))
+        _show(planner, options, history, job_id)
+        return planner.plan(_speed(options, history, job_id))
+
+
+def first_look(options: RunOptions) -> Sequence[Finding]:
+    """What a run should say before it begins; nothing for a job that is loaded, or a provider of whom little is known.
+
+    Raises ConfigError if the provider would refuse every single line.
+    """
+    providers = [route.endpoint.provider for route in options.routes]
+    knows = any(provider.models or provider.batch_id_least for provider in providers)
+    if not knows or options.database.exists() or not Path(options.job).is_file():
+        return []
+    checker = Checker(options.routes)
+    with open_job(options.job, options.read) as reader:
+        for item in islice(reader, options.run.max_tasks):
+            if isinstance(item, Request):
+                checker.see(item)
+    if checker.all_fail:
+        what = "; ".join(finding.what for finding in checker.findings if finding.level is Level.ERROR)
+        who = " and ".join(dict.fromkeys(provider.title for provider in providers))
+        raise ConfigError(f"{options.job}: {who} would refuse every line: {what}. Nothing was sent")
+    return checker.findings
+
+
+def _show(planner: Planner, options: RunOptions, history: History | None, job_id: int) -> None:
+    with open_job(options.job, options.read) as reader, Seen() as seen:
+        items = islice(reader, options.run.max_tasks)
+        for page in _pages(items):
+            requests = [item for item in page if isinstance(item, Request)]
+            known = {} if history is None else history.states(job_id, [each.custom_id for each in requests])
+            for item in page:
+                if not isinstance(item, Request):
+                    planner.reject(item)
+                elif seen.is_new(item.custom_id):
+                    planner.see(item, known.get(item.custom_id))
+                else:
+                    planner.see_again(item)
+
+
+def _pages(items: Iterator[Any]) -> Iterator[list[Any]]:
+    while page := list(islice(items, PAGE)):
+        yield page
+
+
+def _job_of(history: History, options: RunOptions) -> int:
+    """The job of this file; 0, which no job has, where the database does not know the file."""
+    source = str(Path(options.job).resolve())
+    return next((job.id for job in history.jobs() if job.source == source), 0)
+
+
+def _speed(options: RunOptions, history: History | None, job_id: int) -> Speed:
+    """What is stated, else what was learned of this endpoint, here or in another job."""
+    endpoints = [route.endpoint.base_url for route in options.routes]
+    beliefs = [] if history is None else history.beliefs()
+    if options.learned is not None:
+        beliefs += read_learned(options.learned)
+    states = [_state_of(beliefs, endpoint) for endpoint in endpoints]
+    limits = [route.limits for route in options.routes]
+    return Speed(
+        rpm=_all(each.rpm or state.get("rpm_limit") for each, state in zip(limits, states, strict=True)),
+        tpm=_all(each.tpm or state.get("tpm_limit") for each, state in zip(limits, states, strict=True)),
+        in_flight=_all(
+            each.concurrency if each.stated_concurrency else state.get("slots")
+            for each, state in zip(limits, states, strict=True)
+        ),
+        latency=history.totals(job_id).p50 if history is not None and job_id else None,
+    )
+
+
+def _state_of(beliefs: Sequence[Belief], endpoint: str) -> Mapping[str, Any]:
+    return next((belief.value.get("state") or {} for belief in beliefs if belief.endpoint == endpoint), {})
+
+
+def _all(values: Iterator[Any]) -> Any:
+    """The sum over all lanes; None where one of them is not known."""
+    known = list(values)
+    return None if any(value is None for value in known) else sum(known)
