@@ -70,6 +70,7 @@ class World:
     others: float = 0.0
     lost: float = 0.0
     reckoned: float = COST  # tokens a request takes, as we estimate
+    learned: float | None = None  # the same, once the first answer is here
     busy: float = 0.0  # seconds of our own processor that a send takes; the next ones wait for it
 
 
@@ -85,6 +86,7 @@ class _Game:
         self.open = 0  # requests that are neither answered nor given up
         self.now = self.last = start
         self.worked = 0.0
+        self.answered = False
         self._free = start  # our own processor
         self._sent_at: dict[int, float] = {}
         self._events: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
@@ -111,7 +113,7 @@ class _Game:
     def _send(self) -> float:
         """Send all that may go; returns how long to wait for the next."""
         while self.left:
-            cost = self.world.reckoned
+            cost = self.world.reckoned if not self.answered or self.world.learned is None else self.world.learned
             permit = self.limiter.admit(cost, self.now)
             if permit is None:
                 return self.limiter.wait(cost, self.now)
@@ -147,6 +149,7 @@ class _Game:
         self._settle(permit, read_reply(status, named, body, now=self.now))
         if status == 200:
             self.last = self.now
+            self.answered = True
         else:
             self.played.refused += 1
             self.played.refused_at.append(self.now - self.start)

@@ -202,6 +202,17 @@ def test_what_a_request_is_charged_is_seen_by_the_first(algorithm: Any, reckoned
     assert played.efficiency >= 0.95
 
 
+@pytest.mark.parametrize("learned", [80.0, 50.0, 25.0])
+@pytest.mark.parametrize("algorithm", ["bucket", "fixed"])
+def test_a_charge_by_max_tokens_is_seen_though_answers_are_short(algorithm: Any, learned: float) -> None:
+    """What we reckon falls with the first answers; what the server takes at admission does not."""
+    way, latency = (lambda rng: rng.uniform(0.001, 0.004)), (lambda _: 0.1)
+    rules = Rules(tpm=30_000, window=10, algorithm=algorithm)
+    played = play(rules, 1200, learned=learned, way=way, latency=latency)
+    assert played.refused_share <= 0.005
+    assert played.efficiency >= 0.95
+
+
 @pytest.mark.parametrize("start", [START + tenth / 10 + 0.03 for tenth in range(10)])
 @pytest.mark.parametrize("dialect", ["anthropic", "ietf", "zhipu", "openai"])
 def test_a_window_is_used_whatever_the_fraction_of_a_second(dialect: Any, start: float) -> None:
@@ -247,6 +258,13 @@ def test_how_much_another_client_takes_is_known_after_a_few_refusals(
     played = play(rules, round(2.8 * limit), way=way, latency=lambda _: latency)
     assert played.refused_share <= refused
     assert played.elapsed <= 4.2 * window
+
+
+def test_a_wait_till_a_windows_end_is_not_taken_for_one_requests() -> None:
+    """With lost replies the window is misjudged, and Retry-After tells of fifty seconds: it grew for half an hour."""
+    rules = Rules(rpm=106, algorithm="fixed", dialect="retry-after")
+    played = play(rules, 424, settings=LimitSettings(), seed=6, lost=0.01)
+    assert played.elapsed <= 700
 
 
 def test_a_hidden_limit_in_flight_is_told_by_one_burst() -> None:

@@ -49,6 +49,7 @@ NEARS = 4  # such edges in a row, and it is no rate
 STEADY = 1.5  # times what was accepted is as fast as we went; else a full bucket was measured, not its rate
 LATELY = 2.0  # seconds that are measured instead
 ONE = 2.0  # seconds; a wait that is longer is that for one request, at a slow bucket
+MANY = 5.0  # requests in that time, as fast as we went, are no wait for one
 SLOW = 3.0  # times the time that one takes to come back
 BURST = 0.1  # seconds of the rate that may go at once; of a bucket's capacity nothing is known
 BLOCKED = 0.5  # the same after a wait that the server asked for: in that time it filled up a little
@@ -375,11 +376,13 @@ class Found:
         elif self._again:
             self._go_at(self.rate * BACK_OFF, "refused again at once")
             self._lowered = True
-        if retry_after is not None and ONE <= retry_after <= MINUTE and self.rate > 1.0 / retry_after:
-            self._go_at(1.0 / retry_after, f"one comes back in {retry_after:g} s")
-            self._lowered = True
         self._again = near
         self._measured = self._measured or enough
+        if retry_after is not None and ONE <= retry_after <= MINUTE and self.rate > 1.0 / retry_after:
+            if self.rate > MANY / retry_after:
+                self._measured = False  # more likely many come back then, at the end of a window
+            self._go_at(1.0 / retry_after, f"one comes back in {retry_after:g} s")
+            self._lowered = True
         self._clean, self._creep = 0.0, CREEP
         self._edge = _Edge(sent_at, later)
         self._level = min(self._level, -max(1.0, CUSHION * self.rate))

@@ -29,7 +29,9 @@ GAIN_DOWN = 1 / 8
 GAIN_UP = 1 / 64
 ROOM = 0.05  # of the limit, left by our own account, where a refusal is no matter of milliseconds
 OTHERS_AHEAD = 0.5  # seconds of what others take may be held back
+FIRST = 4  # replies
 FIRST_MOST = 5.0  # times what we reckon, that the first request may have been charged
+SAME = 0.95  # times a cost is about the same
 LAG_MOST = 0.5  # seconds
 LAG_FADES = 0.99  # a reply
 TRIP_GAIN = 1 / 8
@@ -119,6 +121,7 @@ class Meter:
         self._others = Others()
         self._question = Question()
         self._usual = 0.0  # cost of a send
+        self._unsure = False  # whether the one reply so far tells what is charged for a send that costs so much less
         self._steps = False  # whether what comes back in a second comes all at once
         self._slid_at = inf  # since when this is thought to be a sliding window
         self._seen = 0.0  # by the last reply, and not sent since
@@ -144,8 +147,8 @@ class Meter:
 
     @property
     def undecided(self) -> bool:
-        """Whether a single reply should be seen before the gates open."""
-        return self.clock.probing
+        """Whether a single reply should be seen before the others go."""
+        return self.clock.probing or self._unsure
 
     @property
     def _is_new(self) -> bool:
@@ -240,6 +243,8 @@ class Meter:
         while len(self._history) > 1 and self._history[1][0] <= at - JITTER:
             self._history.popleft()
         self._own += cost
+        if self.dimension is not Dimension.REQUESTS and self.replies == 1 and cost < SAME * self._usual:
+            self._unsure = True
         self._usual = cost
         self._level -= cost
         self._account -= cost
@@ -265,7 +270,7 @@ class Meter:
         self._question.ended(mark.reckoned)
         self._outstanding = max(self._outstanding - mark.cost, 0.0)
         if self._outstanding <= EPSILON:
-            self._flight = 0.0
+            self._flight, self._unsure = 0.0, False
 
     def charge(self, extra: float) -> None:
         """Correct an earlier charge: positive is a debt, negative a refund.
@@ -477,6 +482,10 @@ class Meter:
             self._charging.refused(charged, request)
         elif refused:
             self._charging.refused(requested or (remaining + 1.0), request)
+        elif self.replies <= FIRST and mark.alone and mark.reckoned == self._reckoned:  # it took the difference
+            charged = min(self._level + mark.cost - remaining, FIRST_MOST * request)
+            if charged * SAME > mark.cost:
+                self._charging.refused(charged, request)
         elif self.algorithm not in SETTLED:  # what comes back there, we know too roughly
             told = {"reckoned": mark.reckoned, "back": mark.back, "request": request, "shuffled": mark.shuffled}
             self._charging.learn(remaining, **told)
