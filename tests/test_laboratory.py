@@ -267,6 +267,16 @@ def test_a_wait_till_a_windows_end_is_not_taken_for_one_requests() -> None:
     assert played.elapsed <= 700
 
 
+@pytest.mark.parametrize("algorithm", ["bucket", "fixed", "sliding"])
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_a_limit_that_halves_while_another_client_insists_stops_nobody(algorithm: Any, seed: int) -> None:
+    """What it took of the whole limit would be all of a half; and a debt of another kind of limit is none."""
+    rules = Rules(rpm=1200, algorithm=algorithm, foreign=0.5)
+    played = play(rules, 1800, seed=seed, changes=[(70.0, Limits(rpm=600))])
+    assert played.elapsed <= 180
+    assert played.refused_share <= 0.02
+
+
 def test_a_hidden_limit_in_flight_is_told_by_one_burst() -> None:
     """The headers promise 20,000 a minute and two get through at once."""
     played = play(Rules(rpm=20_000, concurrency=2), 200)

@@ -13,12 +13,13 @@ nothing else was in flight; inside the interval it stays. Replies may come in an
 """
 
 from collections import deque
-from dataclasses import dataclass
 from math import inf
 
 from batchrunner.limits.charging import Charging
 from batchrunner.limits.clock import COARSE, GUARD, PERIOD, SETTLED, STEADY, Algorithm, Clock, Reading, Told
-from batchrunner.limits.others import Others
+from batchrunner.limits.mark import Burst, Mark
+from batchrunner.limits.others import MOST, Others
+from batchrunner.limits.proof import JITTER, Proof
 from batchrunner.limits.question import Question
 from batchrunner.limits.spent import Spent
 from batchrunner.limits.uncertain import uncertain
@@ -38,7 +39,6 @@ TRIP_GAIN = 1 / 8
 DEVIATION_GAIN = 1 / 32
 DEVIATIONS = 3.0  # of our account from what replies prove, are held back against shuffled arrivals
 RESERVE_SHARE = 0.01  # of the limit, at most, is held back against shuffled arrivals
-JITTER = 0.25  # seconds by which one send may overtake another on its way
 SHUFFLED = 0.2  # of what was sent in that time usually does
 BURST = 0.05  # seconds of sends that arrive in any order
 QUICK = 0.05  # of a period, for a round trip
@@ -46,39 +46,8 @@ UNMET = 0.05  # of what is in flight that others may have taken, until a limit's
 SHUFFLE = 0.02  # seconds of a bucket's sends that are held back at the least
 STEP = 2.0  # permits that are missing at a refusal mean that, where resets are whole seconds
 STEP_HELD = 0.7  # of such a second's; our account, which goes down faster than up, holds back the rest
-MUCH = 0.03  # of the limit comes back at one moment
 PROBE = 1.0  # seconds to the first try, where nothing is left and nothing says when more will be; then ever longer
 PROBE_GROWTH = 1.6
-
-
-@dataclass(slots=True)
-class _Burst:
-    """Sends of one moment, which may arrive in any order; ``reckoned`` counts on until the last of them."""
-
-    since: float
-    reckoned: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Mark:
-    """A meter's account at one send, kept in the permit and compared when the reply is here.
-
-    ``before``: the account as it was before what this send may have overtaken, or what the server had not charged yet.
-    ``alone``: nothing else of ours was in flight. ``shuffled``: cost of those that may well arrive in another order.
-    ``expected``: what should have been left by our log of a sliding window, where its reply is to prove that.
-    """
-
-    account: float
-    before: float
-    epoch: int
-    cost: float
-    alone: bool = False
-    shuffled: float = 0.0
-    reckoned: float = 0.0
-    back: float = 0.0
-    at: float | None = None
-    burst: _Burst | None = None
-    expected: float | None = None
 
 
 class Meter:
@@ -115,7 +84,7 @@ class Meter:
         self._charging = Charging()
         self._reckoned = self._back = 0.0  # cost of all sends, and all that came back
         self._lag = 0.0  # seconds that sends leave later than they may
-        self._burst = _Burst(-inf)
+        self._burst = Burst(-inf)
         self._own = 0.0  # cost of our sends in this window
         self._burnt = 0.0  # cost of refused requests, of late
         self._others = Others()
@@ -123,8 +92,7 @@ class Meter:
         self._usual = 0.0  # cost of a send
         self._unsure = False  # whether the one reply so far tells what is charged for a send that costs so much less
         self._steps = False  # whether what comes back in a second comes all at once
-        self._slid_at = inf  # since when this is thought to be a sliding window
-        self._seen = 0.0  # by the last reply, and not sent since
+        self._proof = Proof()
         self._trip = 0.0  # seconds from a send to what its reply tells
 
     @property
@@ -139,6 +107,11 @@ class Meter:
     def rate(self) -> float:
         """Permits a second, on average."""
         return self.limit / self.period
+
+    @property
+    def _ours(self) -> float:
+        """The same, without what others take; the limit may have shrunk since that was learned."""
+        return max(self.rate - self._others.rate, self.rate * (1 - MOST))
 
     @property
     def factor(self) -> float:
@@ -165,7 +138,7 @@ class Meter:
     @property
     def _is_unproven(self) -> bool:
         """Whether our log of a sliding window is not known to be the server's: then only what replies saw is used."""
-        return self.algorithm is Algorithm.SLIDING and self._at < self._slid_at + self.period
+        return self.algorithm is Algorithm.SLIDING and self._proof.is_due(self._at, self.period)
 
     @property
     def reserve(self) -> float:
@@ -216,7 +189,7 @@ class Meter:
         if (silence := self._question.wait(now)) > 0:
             return silence
         if missing <= EPSILON:
-            if not alone and self._seen < cost and self._is_unproven:
+            if not alone and self._proof.seen < cost and self._is_unproven:
                 return inf
             unseen = 0.0 if alone else self.clock.unseen(now)
             if unseen and missing + self.limit / 2 > EPSILON:
@@ -226,7 +199,7 @@ class Meter:
             return until_end
         match self.algorithm:
             case Algorithm.BUCKET | Algorithm.COUNTER:
-                return max(self._at - now, 0.0) + missing / (self.rate - self._others.rate)
+                return min(max(self._at - now, 0.0) + missing / self._ours, self._asks_in(now) if alone else inf)
             case Algorithm.SLIDING if (sent := self._spent.sent_when(missing)) < inf:
                 return max(sent + self.period + GUARD + self._lag - now, EPSILON)
             case _:  # others' requests fill it, or we can't tell: one request asks
@@ -237,7 +210,7 @@ class Meter:
         self._advance(at)
         self._reckoned += cost
         if at > self._burst.since + BURST:
-            self._burst = _Burst(at)
+            self._burst = Burst(at)
         self._burst.reckoned = self._reckoned
         cost *= self.factor
         while len(self._history) > 1 and self._history[1][0] <= at - JITTER:
@@ -252,7 +225,7 @@ class Meter:
         alone = self._outstanding <= EPSILON  # then there is nothing to overtake, and nothing left to be charged
         expected = self.limit - self._spent.total if alone and self._is_unproven else None
         self._spent.add(cost, at, period=self.period)
-        self._seen -= cost
+        self._proof.seen -= cost
         self.clock.sent(at)
         before = self._account if alone else max(self._history[0][1], self._account)
         shuffled = (before - self._account) * SHUFFLED
@@ -326,10 +299,13 @@ class Meter:
             return
         if reading is Reading.CHANGED and self.algorithm is not Algorithm.WINDOW:
             self._anchored = False  # of what has come back until now, our account knows nothing
-        if self._disproves(remaining, mark):
+        later = (self._reckoned - mark.reckoned) * self.factor
+        if self._is_unproven and self._proof.fails(
+            remaining, mark, self._spent, now=self._at, period=self.period, limit=self.limit, later=later
+        ):
             self.clock.count()
             self._others = Others()  # what seemed to be theirs was just not back yet
-            self._level = self._least = min(self._level, self._seen)
+            self._level = self._least = min(self._level, self._proof.seen)
             return
         self._least = min(self._least, remaining)
         if (silence := self._question.answer(mark.reckoned)) is not None and not refused:
@@ -346,10 +322,14 @@ class Meter:
         """
         self._advance(now)
         self.refusals += 1
+        verdict = self.algorithm
         if self.algorithm is Algorithm.SLIDING and self.limit - self._spent.total > ROOM * self.limit:
             self.clock.doubt(now)
         if self.algorithm is Algorithm.WINDOW and mark.epoch == self.clock.epoch and self._level > self.limit / 2:
             self.clock.doubt(now)
+        if self.algorithm is not verdict:  # our account was that of another kind of limit
+            self._anchored, self._others = False, Others()
+            self._level = max(self._level, 0.0)
         if mark.epoch == self.clock.epoch and self.limit - self._own > ROOM * self.limit:
             self.clock.shared = True
         self.charge(-mark.cost)
@@ -371,6 +351,11 @@ class Meter:
         self._level = min(self._level, left + drift)
 
     # -- private
+
+    def _asks_in(self, now: float) -> float:
+        """Whatever we believe: a period after the last send one asks."""
+        last = self._history[-1][0] if self._history else self._at
+        return max(last + self.period - now, 0.0)
 
     def _blame(self, permits: float, mark: Mark, at: float) -> None:
         """So much less was there for a send at *at* than we thought: others took it, or it comes back in steps."""
@@ -397,17 +382,14 @@ class Meter:
             case _:
                 back = 0.0
         self._least = min(self._least + back, self.limit)
-        back -= 0.0 if self._is_exact else passed * self._others.rate
+        back -= 0.0 if self._is_exact else passed * (self.rate - self._ours)
         self._back += back
         self._account += back
         most = self.limit
         if self.algorithm is Algorithm.SLIDING:  # what a reply told is back does not come back by our log again
             most = max(self.limit - self._spent.total, self._level)
         self._level = min(self._level + back, most)
-        if self.algorithm is not Algorithm.SLIDING:
-            self._slid_at = inf
-        elif self._slid_at == inf:
-            self._slid_at = now
+        self._proof.follow(now, sliding=self.algorithm is Algorithm.SLIDING)
         if self.clock.roll(now):
             self._level = self._least = self.limit
             self._own = 0.0
@@ -440,8 +422,7 @@ class Meter:
     def _project(self, remaining: float, mark: Mark) -> None:
         then = remaining + self._account - mark.account  # were the header written as the request was sent
         low = min(remaining + self._account - mark.before, remaining)
-        overtaken = mark.shuffled + (0.0 if mark.burst is None else mark.burst.reckoned - mark.reckoned) * self.factor
-        high = min(then + overtaken, max(self.limit, remaining))
+        high = min(then + mark.overtaken(self.factor), max(self.limit, remaining))
         if self.algorithm is Algorithm.SLIDING:
             high = min(high, self.limit - self._spent.total)
             low = min(low, high)
@@ -462,18 +443,6 @@ class Meter:
             self._correct(low - self._level, GAIN_UP)
         else:
             self._deviation *= 1 - DEVIATION_GAIN
-
-    def _disproves(self, remaining: float, mark: Mark) -> bool:
-        """A sliding window has as much left as our own log of it says; one that has more, or less, only counts."""
-        if not self._is_unproven:
-            return False
-        later = (self._reckoned - mark.reckoned) * self.factor  # sent after it: some of them may have come before it
-        unsure = self._spent.since((self._at if mark.at is None else mark.at) - JITTER)  # may not be in its reply
-        ours = self._spent.since(self._at - self.period) - unsure  # what the server forgot, we shall forget soon
-        some = max(MUCH * self.limit, 2.0)
-        expected = 0.0 if mark.expected is None else mark.expected - later
-        self._seen = remaining - later - mark.shuffled
-        return expected > max(some, 2 * (remaining + mark.cost)) or remaining > self.limit - ours + some
 
     def _learn_charge(self, remaining: float, mark: Mark, requested: float | None, *, refused: bool) -> None:
         """What is charged for a request, of what we reckon: the first tells at once, the others by and by."""

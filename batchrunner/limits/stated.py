@@ -9,7 +9,8 @@ bucket; if the request is refused, it is none, and nothing is asked again.
 from math import inf
 
 from batchrunner.limits.clock import GUARD, Algorithm
-from batchrunner.limits.meter import EPSILON, LAG_MOST, Mark
+from batchrunner.limits.mark import Mark
+from batchrunner.limits.meter import EPSILON, LAG_MOST
 from batchrunner.limits.spent import Spent
 from batchrunner.limits.uncertain import uncertain
 from batchrunner.quota import Dimension, Window

@@ -11,7 +11,8 @@ from typing import Any
 from batchrunner.limits.clock import Algorithm
 from batchrunner.limits.diary import Diary
 from batchrunner.limits.found import Found
-from batchrunner.limits.meter import Mark, Meter
+from batchrunner.limits.mark import Mark
+from batchrunner.limits.meter import Meter
 from batchrunner.limits.stated import Stated
 from batchrunner.quota import Dimension, Window
 from batchrunner.task import Failure
