@@ -10,7 +10,11 @@ from batchrunner.api.client import Client
 from batchrunner.api.reply import read_reply
 from batchrunner.config import Endpoint
 from batchrunner.errors import ConfigError
-from batchrunner.provider import GENERIC, load_provider
+from batchrunner.provider import GENERIC, load_provider, provider_names
+from batchrunner.simulator.config import Rules
+from batchrunner.simulator.desk import Desk
+from batchrunner.simulator.questions import Endpoint as Asked
+from batchrunner.simulator.rules import Bound
 from batchrunner.simulator.voices import voice_of, voices
 from batchrunner.task import Failure, FailureClass, Lease, Outcome
 
@@ -21,7 +25,7 @@ NOW = 1_790_000_000.0
 @pytest.mark.parametrize(("name", "kind"), EVERY)
 def test_an_error_is_of_its_class(name: str, kind: FailureClass) -> None:
     status, body = voice_of(name).errors[kind]
-    json.loads(body)
+    assert body.startswith("<html>") or json.loads(body)
     outcome = read_reply(status, [], body.encode(), provider=load_provider(name), now=NOW)
     assert isinstance(outcome, Failure)
     assert outcome.kind is kind
@@ -35,6 +39,30 @@ def test_it_is_understood_behind_a_proxy_too(name: str, kind: FailureClass) -> N
     assert isinstance(outcome, Failure)
     if kind in (FailureClass.AUTH, FailureClass.CONCURRENCY, FailureClass.RATE_LIMIT, FailureClass.OVERLOADED):
         assert outcome.kind is kind
+
+
+def test_every_provider_that_is_known_can_be_played() -> None:
+    assert voices().keys() == set(provider_names())
+
+
+@pytest.mark.parametrize("bound", list(Bound))
+@pytest.mark.parametrize("name", list(voices()))
+def test_what_a_limit_refuses_waits_for_the_limit(name: str, bound: Bound) -> None:
+    """In the words and headers of each: never a request's fault, never a reason to stop."""
+    rpm, tpm = (1 if bound is Bound.REQUESTS else None), (400 if bound is Bound.TOKENS else None)
+    places = 1 if bound is Bound.CONCURRENCY else None
+    rules = Rules(dialect=voice_of(name).dialect, voice=name, rpm=rpm, tpm=tpm, concurrency=places)
+    desk = Desk(rules, now=0.0, origin=NOW)
+    question = json.dumps({"model": "x", "messages": [{"role": "user", "content": "word " * 240}]}).encode()
+    desk.receive(Asked.CHAT, question, 0.0)
+    reply = desk.receive(Asked.CHAT, question, 0.1).reply
+    assert reply is not None
+    headers = [(key, str(value)) for key, value in reply.headers.items()]
+    outcome = read_reply(reply.status, headers, reply.body, provider=load_provider(name), now=NOW)
+    assert isinstance(outcome, Failure)
+    assert outcome.kind in (FailureClass.RATE_LIMIT, FailureClass.CONCURRENCY)
+    assert b"<limit>" not in reply.body
+    assert b"<seconds>" not in reply.body
 
 
 def ask(server: br.Simulator, prompt: str, provider: str) -> Outcome:

@@ -91,6 +91,7 @@ class Meter:
         self._question = Question()
         self._usual = 0.0  # cost of a send
         self._unsure = False  # whether the one reply so far tells what is charged for a send that costs so much less
+        self._before: tuple[float, float] | None = None  # what the reply to one that went alone told, and when it left
         self._steps = False  # whether what comes back in a second comes all at once
         self._proof = Proof()
         self._trip = 0.0  # seconds from a send to what its reply tells
@@ -314,6 +315,7 @@ class Meter:
         if self.dimension is not Dimension.REQUESTS and mark.cost:
             self._learn_charge(remaining, mark, window.requested, refused=refused)
         self._project(remaining, mark)
+        self._before = (remaining, mark.at) if mark.alone and mark.at is not None else None
 
     def refused(self, mark: Mark, now: float, window: Window | None = None, retry_after: float | None = None) -> None:
         """A refusal is an observation: there was not enough for that cost, and the send itself was not charged.
@@ -451,8 +453,10 @@ class Meter:
             self._charging.refused(charged, request)
         elif refused:
             self._charging.refused(requested or (remaining + 1.0), request)
-        elif self.replies <= FIRST and mark.alone and mark.reckoned == self._reckoned:  # it took the difference
-            charged = min(self._level + mark.cost - remaining, FIRST_MOST * request)
+        elif self.replies <= FIRST and mark.alone and self._before is not None and mark.at is not None:
+            left, at = self._before  # nothing else of ours was sent since then
+            back = 0.0 if self.algorithm is Algorithm.WINDOW else (mark.at - at) * self.rate
+            charged = min(min(left + back, self.limit) - remaining, FIRST_MOST * request)
             if charged * SAME > mark.cost:
                 self._charging.refused(charged, request)
         elif self.algorithm not in SETTLED:  # what comes back there, we know too roughly

@@ -173,9 +173,9 @@ class Desk:
     def _turn_away(self, key: bytes, refusal: Refusal, now: float) -> Visit:
         self.ledger.refused(refusal.bound, now)
         headers, body = self._dialect.refuse(refusal)
-        return Visit(
-            key=key, reply=Reply(status=429, body=body, headers=self._dialect.headers(self._gate.levels(now)) | headers)
-        )
+        status, body = (None if self._voice is None else self._voice.refused(refusal)) or (429, body)
+        told = self._dialect.headers(self._gate.levels(now)) | headers
+        return Visit(key=key, reply=Reply(status=status, body=body, headers=told))
 
     def _serve(
         self, key: bytes, question: Question, asked: AskedFault | None, admission: Admission, now: float
