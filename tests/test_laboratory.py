@@ -277,6 +277,22 @@ def test_a_limit_that_halves_while_another_client_insists_stops_nobody(algorithm
     assert played.refused_share <= 0.02
 
 
+def test_a_small_silent_limit_is_not_asked_for_more_every_third_window() -> None:
+    """One comes back a minute: a question in three windows would be a quarter of all sends."""
+    played = play(Rules(rpm=60, window=3600, dialect="none"), 1000)
+    assert played.refused_share <= 0.15  # most of them in the first burst
+    assert sum(at > 3600 for at in played.refused_at) <= 50
+
+
+def test_what_a_window_let_through_once_is_not_believed_for_ever() -> None:
+    """At the edge of the clock's windows more than ten got in, once; the eleventh was refused ever after."""
+    rules = Rules(rpm=10, window=10, algorithm="fixed", aligned=True, dialect="retry-after")
+    played = play(
+        rules, 8000, seed=42, latency=lambda rng: rng.uniform(0.1, 0.3), way=lambda rng: 0.01 + rng.expovariate(100)
+    )
+    assert played.refused_share <= 0.03
+
+
 def test_a_hidden_limit_in_flight_is_told_by_one_burst() -> None:
     """The headers promise 20,000 a minute and two get through at once."""
     played = play(Rules(rpm=20_000, concurrency=2), 200)

@@ -60,7 +60,9 @@ FULL = 0.98  # of its limit used up: a refusal then only corrects the number
 EDGES = 2  # in half a window, and its limit is not what it was
 HALF = 0.5  # of its limit, at the least, is still believed after an edge that came too early
 TOO_LONG = 1.5  # times a window, and it is none of that length
-WIDEN_AFTER = 3  # windows without a refusal
+WIDEN_AFTER = 3  # windows without a refusal; twice as many each time that it was refused,
+PATIENCE = 100  # or so many accepted: then a question costs a hundredth, where windows are small
+REPEATS = 3  # refusals at what was proven, without a whole window between them: it was not
 GAP = 0.1  # of a period without a send begins a new burst
 LATE_MAX = 0.5  # seconds after a window's time that may be waited, where it refuses at that very moment
 LATE_FADES = 0.999  # for each accepted
@@ -104,6 +106,8 @@ class Found:
         self._blocks = False  # the server asks for waits
         self._late = 0.0  # seconds after a window's time that its requests are surely forgotten
         self._halved = False  # since the last whole window without a refusal
+        self._repeats = 0  # refusals at what was proven, window after window
+        self._patience = 0.0  # accepted until the next question
         self._proven = 0.0  # the limit that a whole window was used up without a refusal
         self._nears = 0  # edges in a row with little accepted between them
         self._again = False  # the last edge was too near to the one before
@@ -393,8 +397,9 @@ class Found:
         """After some windows without a refusal ask for one more, then for two, four, …"""
         self._clean += cost
         self._late *= LATE_FADES
-        if self._clean >= (WIDEN_AFTER if self._step == 1.0 else 1) * self.limit:
+        if self._clean >= (max(WIDEN_AFTER * self.limit, self._patience) if self._step == 1.0 else self.limit):
             self._clean, self._proven, self._halved = 0.0, self.limit, False
+            self._patience = self._patience if self._step == 1.0 else 0.0
             self.limit += self._step
             self._step *= 2.0
 
@@ -408,8 +413,13 @@ class Found:
         self._edge = _Edge(now)
         if self._edges <= EDGES and used >= min(FULL * self.limit, self.limit - 1):
             if self.limit > self._proven:
+                self._patience = min(2 * max(WIDEN_AFTER * self.limit, self._patience), PATIENCE)
                 self._tell(self._proven, f"refused after {used:g}")
+            elif self._clean < self.limit and used < self.limit and self._repeats >= REPEATS:
+                self._proven, self._repeats = max(used, 1.0), 0  # it was only let through once, at a window's end
+                self._tell(self._proven, f"refused after {used:g}, again and again")
             else:
+                self._repeats = self._repeats + 1 if self._clean < self.limit else 0
                 self._late = min(self._late + GUARD, LATE_MAX)  # enough was left, a moment later
             self._step, self._clean = 1.0, 0.0
             return

@@ -15,7 +15,7 @@ nothing else was in flight; inside the interval it stays. Replies may come in an
 from collections import deque
 from math import inf
 
-from batchrunner.limits.charging import Charging
+from batchrunner.limits.charging import RIGHT, Charging
 from batchrunner.limits.clock import COARSE, GUARD, PERIOD, SETTLED, STEADY, Algorithm, Clock, Reading, Told
 from batchrunner.limits.mark import Burst, Mark
 from batchrunner.limits.others import MOST, Others
@@ -457,7 +457,7 @@ class Meter:
             left, at = self._before  # nothing else of ours was sent since then
             back = 0.0 if self.algorithm is Algorithm.WINDOW else (mark.at - at) * self.rate
             charged = min(min(left + back, self.limit) - remaining, FIRST_MOST * request)
-            if charged * SAME > mark.cost:
+            if charged > (1 + RIGHT) * mark.cost:
                 self._charging.refused(charged, request)
         elif self.algorithm not in SETTLED:  # what comes back there, we know too roughly
             told = {"reckoned": mark.reckoned, "back": mark.back, "request": request, "shuffled": mark.shuffled}
