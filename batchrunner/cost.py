@@ -30,6 +30,9 @@ _FROM_ELSEWHERE = re.compile(
     r'web_search\w*|web_browser|retrieval|file_search|code_interpreter|mcp)"'
     r'|"(?:previous_response_id|conversation|plugins|web_search_options|search_parameters|enable_search)"\s*:'
 )
+_WRITES_CACHE = re.compile(
+    r'"cache_control"\s*:'
+)  # for once or twice the prompt's price again; usage does not say which
 _HAS_TOOLS = re.compile(r'"(?:tools|functions)"\s*:')
 
 
@@ -119,6 +122,8 @@ def _cap(asked: _Asked) -> int | None:
 def _prompt(model: Model, endpoint: str, body: str) -> int | None:
     if endpoint not in (CHAT, TEXT, RESPONSES, EMBEDDINGS):
         return None  # what others count is not known: a rerank pays for its query with every document
+    if _WRITES_CACHE.search(body):
+        return None
     if _FROM_ELSEWHERE.search(body):
         return model.context
     size = len(body.encode("utf-8", "surrogatepass")) + FRAME + (TOOLS if _HAS_TOOLS.search(body) else 0)

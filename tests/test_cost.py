@@ -217,6 +217,7 @@ def test_a_price_for_cached_tokens_above_the_others_is_part_of_the_bound() -> No
         (MODEL, "completions", body(max_tokens=5, best_of="3")),
         (Model(price=PRICE), "responses", body(max_output_tokens=5, previous_response_id="r")),
         (MODEL, "rerank", body()),
+        (MODEL, CHAT, body(messages=[{"role": "user", "content": "x", "cache_control": {"type": "ephemeral"}}])),
     ],
 )
 def test_what_has_no_bound_is_not_guessed(model: Model, endpoint: str, asked: str) -> None:
