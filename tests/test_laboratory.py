@@ -277,6 +277,16 @@ def test_a_limit_that_halves_while_another_client_insists_stops_nobody(algorithm
     assert played.refused_share <= 0.02
 
 
+@pytest.mark.parametrize("reckoned", [100.0, 130.0])
+@pytest.mark.parametrize("algorithm", ["bucket", "fixed"])
+def test_tokens_reckoned_a_little_wrong_are_seen_to_be(algorithm: Any, reckoned: float) -> None:
+    """No refusals, and none of the limit is kept back for ever."""
+    way, latency = (lambda rng: rng.uniform(0.001, 0.004)), (lambda _: 0.1)
+    played = play(Rules(rpm=600, tpm=54_000, algorithm=algorithm), 1200, reckoned=reckoned, way=way, latency=latency)
+    assert played.refused_share <= 0.005
+    assert played.elapsed <= {"bucket": 74.2, "fixed": 121.0}[algorithm]
+
+
 def test_a_small_silent_limit_is_not_asked_for_more_every_third_window() -> None:
     """One comes back a minute: a question in three windows would be a quarter of all sends."""
     played = play(Rules(rpm=60, window=3600, dialect="none"), 1000)

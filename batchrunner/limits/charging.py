@@ -26,10 +26,13 @@ class Charging:
         """A request that we reckon to take *reckoned* needs more than was left: *needs* at the least."""
         self.factor = min(max(self.factor, needs / reckoned), MOST)
 
-    def learn(self, remaining: float, *, reckoned: float, back: float, request: float, shuffled: float) -> None:
+    def learn(
+        self, remaining: float, *, reckoned: float, back: float, request: float, shuffled: float, gain: float
+    ) -> None:
         """A reply told *remaining*; by its send we had *reckoned* so much in all, and *back* had come back.
 
-        *request*: what is reckoned for one; *shuffled*: what may well arrive in another order.
+        *request*: what is reckoned for one; *shuffled*: what may well arrive in another order. *gain*: of a small
+        difference, which is believed by and by.
         """
         now = (remaining, reckoned, back)
         if self._since is None:
@@ -43,6 +46,7 @@ class Charging:
         factor = min(max(fallen / spent, 1 / MOST), MOST)
         if abs(factor / self.factor - 1.0) < RIGHT:
             self._doubts = 0
+            self.factor += (factor - self.factor) * gain
         elif (doubts := self._doubts + 1) >= DOUBTS:
             self.factor, self._doubts = factor, 0
         else:

@@ -33,6 +33,7 @@ OTHERS_AHEAD = 0.5  # seconds of what others take may be held back
 FIRST = 4  # replies
 FIRST_MOST = 5.0  # times what we reckon, that the first request may have been charged
 SAME = 0.95  # times a cost is about the same
+CHARGE_GAIN = 1 / 8
 LAG_MOST = 0.5  # seconds
 LAG_FADES = 0.99  # a reply
 TRIP_GAIN = 1 / 8
@@ -315,7 +316,7 @@ class Meter:
         if self.dimension is not Dimension.REQUESTS and mark.cost:
             self._learn_charge(remaining, mark, window.requested, refused=refused)
         self._project(remaining, mark)
-        self._before = (remaining, mark.at) if mark.alone and mark.at is not None else None
+        self._before = (remaining, mark.at) if self._went_alone(mark) and mark.at is not None else None
 
     def refused(self, mark: Mark, now: float, window: Window | None = None, retry_after: float | None = None) -> None:
         """A refusal is an observation: there was not enough for that cost, and the send itself was not charged.
@@ -428,7 +429,7 @@ class Meter:
         if self.algorithm is Algorithm.SLIDING:
             high = min(high, self.limit - self._spent.total)
             low = min(low, high)
-        nothing_else = mark.alone and mark.reckoned == self._reckoned  # was on its way with it, or left since
+        nothing_else = self._went_alone(mark)
         if nothing_else:
             self.clock.shared = self.limit - remaining - self._own > ROOM * self.limit
         if not self._anchored or nothing_else:
@@ -446,6 +447,10 @@ class Meter:
         else:
             self._deviation *= 1 - DEVIATION_GAIN
 
+    def _went_alone(self, mark: Mark) -> bool:
+        """Nothing else of ours was on its way with it, or left since."""
+        return mark.alone and mark.reckoned == self._reckoned
+
     def _learn_charge(self, remaining: float, mark: Mark, requested: float | None, *, refused: bool) -> None:
         """What is charged for a request, of what we reckon: the first tells at once, the others by and by."""
         request, charged = mark.cost / self.factor, self.limit - remaining
@@ -453,15 +458,16 @@ class Meter:
             self._charging.refused(charged, request)
         elif refused:
             self._charging.refused(requested or (remaining + 1.0), request)
-        elif self.replies <= FIRST and mark.alone and self._before is not None and mark.at is not None:
+        elif self.replies <= FIRST and self._before is not None and self._went_alone(mark):
             left, at = self._before  # nothing else of ours was sent since then
-            back = 0.0 if self.algorithm is Algorithm.WINDOW else (mark.at - at) * self.rate
+            back = 0.0 if self.algorithm is Algorithm.WINDOW or mark.at is None else (mark.at - at) * self.rate
             charged = min(min(left + back, self.limit) - remaining, FIRST_MOST * request)
             if charged > (1 + RIGHT) * mark.cost:
                 self._charging.refused(charged, request)
         elif self.algorithm not in SETTLED:  # what comes back there, we know too roughly
             told = {"reckoned": mark.reckoned, "back": mark.back, "request": request, "shuffled": mark.shuffled}
-            self._charging.learn(remaining, **told)
+            gain = CHARGE_GAIN if self.algorithm is Algorithm.BUCKET else 0.0  # in a window each picture is too rough
+            self._charging.learn(remaining, gain=gain, **told)
 
     def _correct(self, error: float, gain: float) -> None:
         self._level += error * gain
