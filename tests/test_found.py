@@ -82,3 +82,44 @@ def test_a_belief_of_an_earlier_run_bears_a_refusal(algorithm: Algorithm) -> Non
             found.refused(1.0, at, at + 0.1, retry_after=None)
     assert 0 < found.limit <= 60
     assert found.wait(1.0, NOW + 4000, alone=True) == 0.0
+
+
+def test_a_rate_that_is_only_a_guess_bears_a_day_without_a_send() -> None:
+    """A night's pause of a run, and the first answer after it: it grows by one step, and is a number."""
+    found = Found(now=NOW)
+    send(found, NOW, count=31)
+    found.refused(1.0, NOW, NOW + 0.01, retry_after=None)
+    send(found, NOW + 1)
+    found.accepted(1.0, NOW + 1, NOW + 1.1)
+    before = found.rate
+    send(found, NOW + 86_400)
+    found.accepted(1.0, NOW + 86_400, NOW + 86_401)
+    assert found.mode is Mode.RATE
+    assert before < found.rate <= 1.2 * before
+
+
+def test_a_rate_that_was_lowered_bears_a_day_without_a_send() -> None:
+    """The same of one that a second refusal lowered without a measure."""
+    found = Found(now=NOW)
+    found.believe(600.0, 60.0, Algorithm.BUCKET, now=NOW)
+    for second in (0.5, 1.0):
+        send(found, NOW + second)
+        found.refused(1.0, NOW + second, NOW + second + 0.1, retry_after=None)
+    before = found.rate
+    send(found, NOW + 86_400)
+    found.accepted(1.0, NOW + 86_400, NOW + 86_401)
+    assert found.mode is Mode.RATE
+    assert before < found.rate <= 1.03 * before
+
+
+def test_questions_may_be_refused_for_days() -> None:
+    """Every one of 4,000, a minute apart: their number is no reason to stop."""
+    found = Found(now=NOW)
+    send(found, NOW)
+    at = NOW
+    found.refused(1.0, at, at, retry_after=None)
+    for _ in range(4000):
+        at += found.wait(1.0, at, alone=True)
+        send(found, at)
+        found.refused(1.0, at, at, retry_after=None)
+    assert 30 < found.wait(1.0, at, alone=True) <= 61

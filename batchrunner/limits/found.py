@@ -11,7 +11,7 @@ the two kinds of server apart, so one request at a time asks, step by step and a
 
 from dataclasses import dataclass
 from enum import StrEnum
-from math import floor, inf
+from math import exp, floor, inf, log
 
 from batchrunner.limits.clock import GUARD, PERIODS, Algorithm
 from batchrunner.limits.spent import Spent
@@ -81,6 +81,11 @@ class Mode(StrEnum):
 class _Edge:
     at: float
     accepted: float = 0.0  # since
+
+
+def _grown(each: float, times: float, *, most: float) -> float:
+    """*each* to the power of *times*, *most* at the most: after hours the power itself would be no float any more."""
+    return exp(min(times * log(each), log(most)))
 
 
 class Found:
@@ -257,7 +262,7 @@ class Found:
             + [(floor(now / MINUTE) + 1) * MINUTE]
         )
         first_step = max(ASK, 0.5 / self.rate) if self._rated else ASK
-        steps = now + min(first_step * ASK_GROWTH ** (self._asked - 1), max(ASK_MAX, first_step))
+        steps = now + first_step * _grown(ASK_GROWTH, self._asked - 1, most=max(ASK_MAX / first_step, 1.0))
         likely = [end + GUARD for end in usual if now + ASK_NEAR < end + GUARD < steps]
         self._ask_at = min(likely, default=steps)
 
@@ -336,11 +341,11 @@ class Found:
     def _creep_up(self, cost: float, now: float) -> None:
         """Until its first edge a rate grows by the second; a measured one creeps."""
         if not self._measured:
-            self.limit *= min(GROWTH ** (now - self._grown_at), GROWTH_EACH)
+            self.limit *= _grown(GROWTH, now - self._grown_at, most=GROWTH_EACH)
             self._grown_at = now
             return
         if self._lowered:  # without a measure: that was a guess
-            self.limit *= min(REGROWTH ** (now - self._grown_at), REGROWTH_EACH)
+            self.limit *= _grown(REGROWTH, now - self._grown_at, most=REGROWTH_EACH)
             self._grown_at = now
             return
         self._clean += cost
