@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from batchrunner.api.incoming import IncomingReply
 from batchrunner.errors import ConfigError
 from batchrunner.simulator.answers import make_answer, models_answer
+from batchrunner.simulator.dialects import DIALECTS
 from batchrunner.simulator.faults import AskedFault, Fault, asked_fault, parse_faults
 from batchrunner.simulator.latency import parse_latency
 from batchrunner.simulator.questions import BadBodyError, Endpoint, find_labels, read_question
@@ -191,7 +192,7 @@ def streamed(endpoint: Endpoint, body: dict[str, Any], *, fault: Fault | None = 
     question = read_question(endpoint, raw)
     answer = make_answer(question, blake2b(raw, digest_size=16).digest(), seed=0).body
     reply = IncomingReply(200, [("content-type", "text/event-stream")])
-    for event in make_events(question, answer, dialect=dialect, fault=fault):
+    for event in make_events(question, answer, manner=DIALECTS[dialect].manner.stream, fault=fault):
         reply.feed(event)
     return json.loads(answer), reply.outcome(endpoint=endpoint, now=0.0)
 
