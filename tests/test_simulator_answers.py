@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from batchrunner.api.incoming import IncomingReply
 from batchrunner.errors import ConfigError
 from batchrunner.simulator.answers import make_answer, models_answer
-from batchrunner.simulator.dialects import DIALECTS
+from batchrunner.simulator.dialects import DIALECTS, StreamManner
 from batchrunner.simulator.faults import AskedFault, Fault, asked_fault, parse_faults
 from batchrunner.simulator.latency import parse_latency
 from batchrunner.simulator.questions import BadBodyError, Endpoint, find_labels, read_question
@@ -334,3 +334,41 @@ def test_latencies_have_the_mean_they_were_given(spec: str | float, mean: float)
 @given(st.floats(0, 1))
 def test_latency_is_never_negative(chance: float) -> None:
     assert 0 < parse_latency("lognormal:0.8:0.5").draw(chance) < 60
+
+
+STYLES = {
+    "asked": StreamManner(),
+    "own": StreamManner(usage="own"),
+    "last": StreamManner(usage="last"),
+    "each": StreamManner(usage="each"),
+}
+
+
+@pytest.mark.parametrize(("style", "places"), [("asked", "none"), ("own", "after"), ("last", "last"), ("each", "all")])
+def test_usage_stands_where_the_provider_has_it(style: str, places: str) -> None:
+    question = read_question(Endpoint.CHAT, json.dumps({**TEXT, "stream": True}).encode())
+    answer = make_answer(question, b"key", seed=0).body
+    events = make_events(question, answer, manner=STYLES[style], fault=None)
+    chunks = [json.loads(event.removeprefix(b"data: ")) for event in events[:-1]]
+    told = [chunk.get("usage") is not None for chunk in chunks]
+    assert (
+        told
+        == {
+            "none": [False] * len(chunks),
+            "after": [*[False] * (len(chunks) - 1), True],
+            "last": [*[False] * (len(chunks) - 1), True],
+            "all": [True] * len(chunks),
+        }[places]
+    )
+    assert (chunks[-1]["choices"] == []) is (places == "after")
+
+
+def test_a_stream_is_dressed_as_the_provider_has_it() -> None:
+    question = read_question(Endpoint.CHAT, json.dumps({**TEXT, "stream": True}).encode())
+    answer = make_answer(question, b"key", seed=0).body
+    manner = StreamManner(done=False, crlf=True, comment="WAIT")
+    for fault in (None, Fault.CRLF):
+        events = make_events(question, answer, manner=manner, fault=fault)
+        assert events[0] == b": WAIT\r\n\r\n"
+        assert not any(b"[DONE]" in event or b"\r\r" in event for event in events)
+        assert all(event.endswith(b"\r\n\r\n") for event in events)

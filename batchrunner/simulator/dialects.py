@@ -14,7 +14,7 @@ import msgspec
 from batchrunner.simulator.config import DialectName
 from batchrunner.simulator.gate import Levels
 from batchrunner.simulator.rules import Refusal, State
-from batchrunner.simulator.templates import Place, Template, up
+from batchrunner.simulator.templates import HeaderTemplates, Place, Template, up
 from batchrunner.task import FailureClass
 
 FILE = Path(__file__).with_name("dialects.toml")
@@ -63,13 +63,10 @@ class Manner(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     stream: StreamManner = StreamManner()
 
 
-_Filled = tuple[tuple[Template, Template], ...]
-
-
 @dataclass(frozen=True, slots=True)
 class _Refused:
     table: RefusalTable
-    headers: _Filled
+    headers: HeaderTemplates
     body: Template
 
 
@@ -78,12 +75,12 @@ class Dialect:
 
     def __init__(self, manner: Manner) -> None:
         self.manner = manner
-        self._requests = _templates(manner.headers.requests)
-        self._tokens = _templates(manner.headers.tokens)
-        self._first = _templates(manner.headers.first)
-        self._always = _templates(manner.headers.always)
+        self._requests = HeaderTemplates(manner.headers.requests)
+        self._tokens = HeaderTemplates(manner.headers.tokens)
+        self._first = HeaderTemplates(manner.headers.first)
+        self._always = HeaderTemplates(manner.headers.always)
         self._refusals = {
-            occasion: _Refused(table, _templates(table.headers), Template(table.body))
+            occasion: _Refused(table, HeaderTemplates(table.headers), Template(table.body))
             for occasion, table in manner.refusals.items()
         }
 
@@ -99,14 +96,14 @@ class Dialect:
             (self._tokens, levels.tokens),
         ):
             if templates and state is not None:
-                told |= _fill(templates, _stand(state, levels))
+                told |= templates.fill(_stand(state, levels))
         return told
 
     def refuse(self, refusal: Refusal, levels: Levels = _NOWHERE) -> tuple[Headers, bytes]:
         """The headers and the body of a refusal, beside those that every reply has."""
         place = _wait(refusal, levels)
         refused = self._refused(refusal)
-        told = _fill(refused.headers, place) if refusal.wait != inf or "too_large" in self._refusals else {}
+        told = refused.headers.fill(place) if refusal.wait != inf or "too_large" in self._refusals else {}
         return told, refused.body.fill(place).encode()
 
     def refusal_headers(self, levels: Levels) -> Headers:
@@ -122,16 +119,6 @@ class Dialect:
         if refusal.wait == inf:
             names = ("too_large", *names)
         return next(self._refusals[name] for name in names if name in self._refusals)
-
-
-def _templates(headers: dict[str, str]) -> _Filled:
-    return tuple((Template(name), Template(value)) for name, value in headers.items())
-
-
-def _fill(templates: _Filled, place: Place) -> Headers:
-    """The headers; one that would be empty is not sent."""
-    filled = ((name.fill(place), value.fill(place)) for name, value in templates)
-    return {name: value for name, value in filled if value}
 
 
 def _stand(state: State, levels: Levels) -> Place:

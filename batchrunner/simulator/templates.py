@@ -6,16 +6,16 @@ as it is. Pure.
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from math import ceil, floor
+from typing import NamedTuple
 
 _UNITS = {1.0: "second", 60.0: "minute", 3600.0: "hour", 86400.0: "day"}
 _MINUTE, _DAY = 60.0, 86400.0
+_BETWEEN = "\n"  # stands in no header
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class Place(NamedTuple):
     """Where a limit stands: counts of a window, and ``seconds`` to its reset or until a refused request passes."""
 
     limit: int
@@ -101,3 +101,22 @@ class Template:
 
     def fill(self, place: Place) -> str:
         return self._text % tuple(field(place) for field in self._fields) if self._fields else self._text
+
+
+class HeaderTemplates:
+    """Names and values to fill, as one text each, for every reply has them. What comes to nothing is not sent."""
+
+    __slots__ = ("_keys", "_names", "_values")
+
+    def __init__(self, headers: Mapping[str, str]) -> None:
+        self._keys = _BETWEEN.join(headers)
+        self._names = Template(self._keys)
+        self._values = Template(_BETWEEN.join(headers.values()))
+
+    def __bool__(self) -> bool:
+        return bool(self._keys)
+
+    def fill(self, place: Place) -> dict[str, str]:
+        names, values = self._names.fill(place).split(_BETWEEN), self._values.fill(place).split(_BETWEEN)
+        told = dict(zip(names, values, strict=True))
+        return told if all(values) else {name: value for name, value in told.items() if value}
