@@ -19,6 +19,8 @@ from batchrunner.simulator.voices import voice_names, voice_of
 from batchrunner.task import Failure
 
 NAMES = voice_names()
+# Who tells what is left of the tokens, and no reset, is asked too often: in time, but with many refusals.
+REFUSED = {"cerebras": 0.4, "github-models": 0.5, "mistral": 0.9, "xai": 0.9}
 START = 1_790_000_000.0  # a time of today: what is told as an instant is read as one
 
 
@@ -71,8 +73,7 @@ def test_a_limit_of_requests_is_used_and_kept(name: str) -> None:
 def test_a_limit_of_tokens_is_used_and_kept(name: str) -> None:
     elapsed, refused = play(name, Rules(tpm=6000), 300)
     assert elapsed < 1.3 * 240
-    if name not in ("cerebras", "github-models", "mistral", "xai"):  # they tell what is left, and no reset
-        assert refused < 0.2
+    assert refused < REFUSED.get(name, 0.2)
 
 
 @pytest.mark.parametrize("name", NAMES)
