@@ -2,7 +2,8 @@
 
 The server side is the simulator's own gate and dialect, the client side our own reader of replies and limiter; only the
 network between them is made up here: a request takes *way* seconds to arrive, is worked on for *latency* and as long
-on its way back. Limits may change on the way, others may use the same quota, replies may get lost.
+on its way back. Limits may change on the way, others may use the same quota, replies may get lost. With a voice in the
+rules the server speaks as that provider, and the client knows it.
 """
 
 import heapq
@@ -16,11 +17,14 @@ from typing import Any
 from batchrunner.api.reply import read_reply
 from batchrunner.config import LimitSettings
 from batchrunner.limits.limiter import Limiter, Permit
+from batchrunner.provider import GENERIC, load_provider
+from batchrunner.retry import SNOOZE
 from batchrunner.simulator.config import Limits, Rules
 from batchrunner.simulator.dialects import DIALECTS
 from batchrunner.simulator.gate import Admission, Gate
 from batchrunner.simulator.rules import Refusal
 from batchrunner.simulator.score import Stretch, Work, shortest_time
+from batchrunner.simulator.voices import voice_of
 from batchrunner.task import Failure, FailureClass, Success
 
 START = 1_000_000.0
@@ -74,13 +78,16 @@ class World:
     busy: float = 0.0  # seconds of our own processor that a send takes; the next ones wait for it
 
 
-class _Game:
+class Game:
     """One server, one client, and the events between them in the order of their time."""
 
     def __init__(self, rules: Rules, tasks: int, world: World, limiter: Limiter, start: float, seed: int) -> None:
         self.rules, self.world, self.limiter, self.start = rules, world, limiter, start
         self.rng = Random(seed)
-        self.gate, self.dialect = Gate(rules, now=start), DIALECTS[rules.dialect]
+        self.gate = Gate(rules, now=start)
+        voice = None if rules.voice is None else voice_of(rules.voice)
+        self.dialect = DIALECTS[rules.dialect] if voice is None or rules.dialect != "provider" else voice.dialect
+        self.provider = GENERIC if rules.voice is None else load_provider(rules.voice)
         self.played = Played()
         self.left = tasks
         self.open = 0  # requests that are neither answered nor given up
@@ -127,15 +134,16 @@ class _Game:
 
     def _arrive(self, permit: Permit) -> None:
         admitted = self.gate.admit(COST, self.now)
-        headers = dict(self.dialect.headers(self.gate.levels(self.now)))
+        levels = self.gate.levels(self.now)
         if isinstance(admitted, Refusal):
-            more, body = self.dialect.refuse(admitted)
-            self.post(self.now + self.world.way(self.rng), self._answer, permit, 429, headers | more, body)
+            more, body = self.dialect.refuse(admitted, levels)
+            headers, status = self.dialect.refusal_headers(levels) | more, self.dialect.refused_as(admitted).status
+            self.post(self.now + self.world.way(self.rng), self._answer, permit, status, headers, body)
             return
         self.played.arrivals.append(self.now)
         took = self.world.latency(self.rng)
         self.worked += took
-        self.post(self.now + took, self._done, permit, admitted, headers)
+        self.post(self.now + took, self._done, permit, admitted, self.dialect.headers(levels))
 
     def _done(self, permit: Permit, admission: Admission, headers: dict[str, str]) -> None:
         self.gate.finish(admission, COST, self.now)
@@ -146,11 +154,14 @@ class _Game:
 
     def _answer(self, permit: Permit, status: int, headers: dict[str, str], body: bytes) -> None:
         named = [(name, str(value)) for name, value in headers.items()]
-        self._settle(permit, read_reply(status, named, body, now=self.now))
+        outcome = read_reply(status, named, body, now=self.now, provider=self.provider)
+        self._settle(permit, outcome)
         if status == 200:
             self.last = self.now
             self.answered = True
         else:
+            assert isinstance(outcome, Failure)
+            assert outcome.kind in SNOOZE, outcome
             self.played.refused += 1
             self.played.refused_at.append(self.now - self.start)
             self.left += 1
@@ -190,7 +201,7 @@ def play(
     arrive; their requests are given up after a minute. ``busy``: seconds of our own processor that a send takes.
     """
     limiter = limiter or Limiter(settings or LimitSettings(), now=start)
-    game = _Game(rules, tasks, World(**world), limiter, start, seed)
+    game = Game(rules, tasks, World(**world), limiter, start, seed)
     game.play()
     played = game.played
     played.elapsed = game.last - start

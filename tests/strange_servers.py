@@ -9,7 +9,7 @@ from math import ceil, floor
 from random import Random
 from typing import Any, Protocol
 
-from laboratory import Played, World, _Game
+from laboratory import Game, Played, World
 
 from batchrunner.config import LimitSettings
 from batchrunner.limits.limiter import Limiter
@@ -247,7 +247,7 @@ def _draft6(limit: int, remaining: int, reset: float) -> Headers:
     return {"RateLimit-Limit": str(limit), "RateLimit-Remaining": str(remaining), "RateLimit-Reset": str(ceil(reset))}
 
 
-class _Visit(_Game):
+class _Visit(Game):
     """The laboratory's game, with a server of others."""
 
     def __init__(self, server: Server, tasks: int, world: World, limiter: Limiter, start: float, seed: int) -> None:

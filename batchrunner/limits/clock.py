@@ -14,6 +14,7 @@ from math import floor, inf
 PERIODS = (1.0, 10.0, 60.0, 300.0, 3600.0, 86400.0)
 PERIOD = 60.0  # where neither a name nor a reset tells
 CONTRADICTIONS = 2
+OUTLASTED = 3
 GUARD = 0.05  # seconds past a window's end before the next one is used
 LONGER = 1.15  # times a usual length, told by a server that adds a second
 TICK = 1e-6  # seconds; less is float noise
@@ -69,6 +70,7 @@ class Clock:
         self.epoch = 0
         self.probing = False  # one request goes ahead: into a window that is only presumed, or is not ours alone
         self.shared = False  # others use it too
+        self.presumed = False  # to be a sliding window, as no reply told of a reset
         self._ends: tuple[float, float] | None = None  # the earliest and the latest that the window can end
         self._ended_at = -inf  # the end of the window before
         self._first_sent = inf  # of the window before
@@ -76,16 +78,17 @@ class Clock:
         self._usual: float | None = None  # the usual length that is a little shorter than what is told
         self._plain = False  # what is told is what it is
         self._late = False  # this server's windows end late in what its replies allow, not early
-        self._timed = False  # whether the period was measured or named
+        self.is_timed = False  # whether the period was measured or named
         self._trusted = False
         self._resolution = COARSE
         self._contradictions = self._doubts = 0
         self._doubted_at = self._crept_at = -inf
         self._creeps = 0
+        self._outlasted = 0  # times more often than not that the period was too short
         self._longest = 0.0  # of the resets that were told: no window is shorter
 
     def name_period(self, period: float) -> None:
-        self.period, self._timed = period, True
+        self.period, self.is_timed = period, True
 
     @property
     def is_coarse(self) -> bool:
@@ -171,7 +174,7 @@ class Clock:
 
     def read(self, told: Told) -> Reading:
         """Take in one reply."""
-        changed = self._decide(told)
+        changed = self._presume(told) or self._decide(told)
         if self.algorithm is Algorithm.WINDOW:
             reading = self._place(told)
             return Reading.CHANGED if changed and reading is Reading.CURRENT else reading
@@ -179,6 +182,30 @@ class Clock:
         return Reading.CHANGED if changed else Reading.CURRENT
 
     # -- which algorithm
+
+    def _presume(self, told: Told) -> bool:
+        """No reset is told: then it is taken for a sliding window, which is right at every kind of server."""
+        if told.reset is not None and self.presumed:
+            self.algorithm, self.presumed = Algorithm.UNKNOWN, False
+        elif told.reset is None and told.used is not None and self.algorithm is Algorithm.UNKNOWN:
+            self.algorithm, self.presumed = Algorithm.SLIDING, True
+            return True
+        return False
+
+    def time(self, period: float, *, drips: bool) -> None:
+        """It was asked, and gives back its limit in so many seconds, at once or all the time."""
+        self.period, self.is_timed = period, True
+        if drips:
+            self.algorithm, self.presumed = Algorithm.BUCKET, False
+
+    def outlasts(self, *, early: bool, full: bool) -> bool:
+        """What should be back is not: if that goes on, the period is believed to be longer, unless it was named."""
+        self._outlasted = max(self._outlasted + early - full, 0)
+        if self.is_timed or self._outlasted < OUTLASTED:
+            return False
+        self._outlasted = 0
+        self.period = next((period for period in PERIODS if period > self.period), self.period)
+        return True
 
     def _decide(self, told: Told) -> bool:
         """Bucket or window? Only a reply that can tell them apart decides. Returns whether the verdict changed."""
@@ -199,7 +226,7 @@ class Clock:
         self._contradictions = 0
         self._ends, self._ended_at = None, -inf
         self.algorithm = Algorithm.BUCKET if fits else Algorithm.WINDOW
-        if not fits and not self._timed:  # as long as its rest, at the least
+        if not fits and not self.is_timed:  # as long as its rest, at the least
             least = (told.reset - self._resolution) / (1.0 if told.coarse else LONGER)
             self.period = next((p for p in PERIODS if p >= least), PERIODS[-1])
         elif fits and self.period not in fits:
@@ -304,7 +331,7 @@ class Clock:
         near = [period for period in PERIODS if abs(period - seen) <= self._slack + 0.03 * period]
         self.period = near[0] if near else max(seen, FINE)
         self.algorithm = Algorithm.SLIDING
-        self._ends, self.probing, self._timed = None, False, True
+        self._ends, self.probing, self.is_timed = None, False, True
 
     @property
     def _least_period(self) -> float:
@@ -316,5 +343,5 @@ class Clock:
         seen = max(seen, self._least_period)
         near = [period for period in PERIODS if abs(period - seen) <= self._slack + 0.1 * period]
         length = near[0] if near else seen
-        if not self._timed or length < self.period:
-            self.period, self._timed = length, True
+        if not self.is_timed or length < self.period:
+            self.period, self.is_timed = length, True

@@ -91,15 +91,15 @@ def _grown(each: float, times: float, *, most: float) -> float:
 class Found:
     """One dimension's limit as it was found. ``limit`` permits in ``period`` seconds, once there are any."""
 
-    def __init__(self, *, now: float) -> None:
+    def __init__(self, *, now: float, log: Spent | None = None) -> None:
         self.mode = Mode.OPEN
         self.limit = inf
         self.period = MINUTE
         self.evidence = "nothing refused yet"
         self.version = 0  # of the belief; what only creeps is the same
-        self._began_at: float | None = None
-        self._spent = Spent()
-        self._edge = _Edge(now)
+        self.log = log or Spent()  # of what was sent
+        self._began_at: float | None = self.log.oldest
+        self._edge = _Edge(now, self.log.total)
         self._opening: _Edge | None = None  # the last end of a long wait
         self._at_last = now
         self._burst_at = now  # of a window, the first of ours
@@ -156,7 +156,7 @@ class Found:
 
     def restore(self, cost: float, sent: float) -> None:
         """At a start: what an earlier run sent within the window still counts."""
-        self._spent.add(cost, sent, period=self.period)
+        self.log.add(cost, sent, period=self.period)
 
     def wait(self, cost: float, now: float, *, alone: bool) -> float:
         """Seconds until *cost* may be sent; infinite if only a reply can change anything."""
@@ -170,8 +170,8 @@ class Found:
                 missing = min(cost, self._burst) - self._level
                 return max(self._at - now, 0.0) + (missing / self.rate if missing > EPSILON else 0.0)
             case Mode.WINDOW:
-                missing = self._spent.total + cost - max(self.limit, cost)
-                sent = self._spent.sent_when(missing) if missing > EPSILON else -inf
+                missing = self.log.total + cost - max(self.limit, cost)
+                sent = self.log.sent_when(missing) if missing > EPSILON else -inf
                 if sent == -inf:
                     return max(self._at - now, 0.0)
                 return max(sent + self.period + GUARD + self._late - now, EPSILON)
@@ -183,16 +183,16 @@ class Found:
         if at - self._at_last > GAP * self.period:
             self._burst_at = at
         self._at_last = at
-        self._spent.add(cost, at, period=self.period)
+        self.log.add(cost, at, period=self.period)
         self._count(cost)
 
     def charge(self, extra: float) -> None:
         """Correct an earlier charge: positive is a debt, negative a refund."""
         self._count(extra)
         if extra < 0:
-            self._spent.give_back(-extra)
+            self.log.give_back(-extra)
         else:
-            self._spent.add(extra, self._at, period=self.period)
+            self.log.add(extra, self._at, period=self.period)
 
     def _count(self, cost: float) -> None:
         self._level -= cost
@@ -231,7 +231,7 @@ class Found:
     def _give_back(self, cost: float, sent_at: float) -> None:
         """A refusal costs nothing. It counts against the edge after which it was sent."""
         self._level += cost
-        self._spent.give_back(cost)
+        self.log.give_back(cost)
         if sent_at >= self._edge.at or self.mode in (Mode.OPEN, Mode.ASKING):
             self._edge.accepted -= cost
         for edge in (self._base, self._opening):
@@ -244,7 +244,7 @@ class Found:
         """Go on asking: when the server says, else step by step, and at the moments when windows usually end."""
         if first:
             if self.mode is not Mode.WINDOW:
-                self._edge = _Edge(now, self._spent.total)
+                self._edge = _Edge(now, self.log.total)
             self._windowed, self._rated = self.mode is Mode.WINDOW, self.mode is Mode.RATE
             self._base, self._asked, self._ended = _Edge(now), 0, None
             self.mode = Mode.ASKING
@@ -293,14 +293,14 @@ class Found:
         last, self._opening = self._opening, _Edge(sent_at, cost)
         if self._windowed and took <= TOO_LONG * self.period:
             least = 0.0 if self._halved else self.limit * HALF
-            limit = max(self._spent.since(sent_at - self.period) - cost, limit, least)
+            limit = max(self.log.since(sent_at - self.period) - cost, limit, least)
             self._halved = True
             self._believe_window(limit, self.period, evidence)
         elif last is None and (period := self._period(begin, sent_at)) is not None:
             self._believe_window(limit, period, evidence)
             if sent_at < begin + period - SNAP * period:  # the clock's window is over, before ours would be
-                self._spent = Spent()
-                self._spent.add(cost, sent_at, period=period)
+                self.log = Spent()
+                self.log.add(cost, sent_at, period=period)
         elif last is None:
             self._go_at(FIRST * limit / max(MINUTE + self._edge.at - begin, EPSILON), evidence)
         else:
@@ -355,7 +355,7 @@ class Found:
             self._creep = min(self._creep * CREEP_GROWTH, CREEP_MAX)
 
     def _edge_of_rate(self, sent_at: float, now: float, retry_after: float | None) -> None:
-        later = self._spent.since(sent_at)  # in flight behind the refused one: nobody knows of them yet
+        later = self.log.since(sent_at)  # in flight behind the refused one: nobody knows of them yet
         seconds, accepted = sent_at - self._base.at, self._base.accepted - later
         near = self._edge.accepted - later < MEASURABLE
         self._nears = self._nears + 1 if near else 0
@@ -374,7 +374,7 @@ class Found:
             rate, evidence = accepted / seconds, f"{accepted:g} were accepted in {seconds:.1f} s between refusals"
             if not self._measured and seconds > LATELY and rate * STEADY < self.rate:
                 # we went much slower for a while, and the server's bucket was full then
-                lately = self._spent.since(sent_at - LATELY) - later
+                lately = self.log.since(sent_at - LATELY) - later
                 rate = max(rate, lately / LATELY)
                 evidence, enough = f"{lately:g} were accepted in the last {LATELY:g} s before a refusal", True
                 self._base = _Edge(sent_at, later)
@@ -409,7 +409,7 @@ class Found:
             self._step *= 2.0
 
     def _edge_of_window(self, now: float, retry_after: float | None) -> None:
-        used = self._spent.total
+        used = self.log.total
         if retry_after is not None and retry_after > self.period:  # longer than any window of that length
             self.period = next((period for period in PERIODS if period >= retry_after - ASK_LATE), PERIODS[-1])
         if now > self._edges_from + self.period / 2:
@@ -428,7 +428,7 @@ class Found:
                 self._late = min(self._late + GUARD, LATE_MAX)  # enough was left, a moment later
             self._step, self._clean = 1.0, 0.0
             return
-        self._edge = _Edge(now, self._spent.since(self._burst_at - EPSILON))
+        self._edge = _Edge(now, self.log.since(self._burst_at - EPSILON))
         self._ask(now, retry_after, first=True)
 
     def _tell(self, limit: float, evidence: str) -> None:
@@ -440,7 +440,7 @@ class Found:
         if passed <= 0:
             return
         self._at = now
-        self._spent.forget(now - (self.period + GUARD + self._late if self.mode is Mode.WINDOW else SPAN))
+        self.log.forget(now - (self.period + GUARD + self._late if self.mode is Mode.WINDOW else SPAN))
         if self.mode is Mode.RATE:
             self._level = min(self._level + passed * self.rate, self._burst)
         elif self.mode is not Mode.OPEN:

@@ -13,18 +13,23 @@ nothing else was in flight; inside the interval it stays. Replies may come in an
 """
 
 from collections import deque
+from dataclasses import replace
 from math import inf
 
 from batchrunner.limits.charging import RIGHT, Charging
-from batchrunner.limits.clock import COARSE, GUARD, PERIOD, SETTLED, STEADY, Algorithm, Clock, Reading, Told
+from batchrunner.limits.clock import COARSE, GUARD, PERIOD, PERIODS, SETTLED, STEADY, Algorithm, Clock, Reading, Told
 from batchrunner.limits.mark import Burst, Mark
 from batchrunner.limits.others import MOST, Others
 from batchrunner.limits.proof import JITTER, Proof
 from batchrunner.limits.question import Question
+from batchrunner.limits.refill import Refill
 from batchrunner.limits.spent import Spent
 from batchrunner.limits.uncertain import uncertain
 from batchrunner.quota import Dimension, Window
 
+MISSING = 0.25  # of the limit
+SECOND = 1.0
+NEAR = 0.05  # of a usual period
 EPSILON = 1e-6  # a deficit below this is none: a wait shorter than the clock's tick would never end
 GAIN_DOWN = 1 / 8
 GAIN_UP = 1 / 64
@@ -77,7 +82,7 @@ class Meter:
         self._at = now
         self._probe_at = -inf
         self._probe_step = PROBE
-        self._spent = Spent()
+        self.log = Spent()
         self._history: deque[tuple[float, float]] = deque()
         self._anchored = False
         self._least = limit  # of what replies said is left, and what came back since
@@ -95,6 +100,9 @@ class Meter:
         self._before: tuple[float, float] | None = None  # what the reply to one that went alone told, and when it left
         self._steps = False  # whether what comes back in a second comes all at once
         self._proof = Proof()
+        self._refill = Refill()
+        self._told_at = now
+        self._holds = SECOND  # seconds of the rate, where one is told
         self._trip = 0.0  # seconds from a send to what its reply tells
 
     @property
@@ -140,6 +148,8 @@ class Meter:
     @property
     def _is_unproven(self) -> bool:
         """Whether our log of a sliding window is not known to be the server's: then only what replies saw is used."""
+        if self.clock.presumed and not self.clock.is_timed:
+            return True
         return self.algorithm is Algorithm.SLIDING and self._proof.is_due(self._at, self.period)
 
     @property
@@ -169,6 +179,11 @@ class Meter:
         return self._level
 
     @property
+    def used(self) -> float:
+        """Share of the limit that is gone, by our account."""
+        return 1.0 - max(self._level, 0.0) / self.limit
+
+    @property
     def account(self) -> float:
         """What came back minus own sends since the beginning; only differences of it mean anything."""
         return self._account
@@ -190,6 +205,8 @@ class Meter:
         missing = min(cost, self.limit - reserve) + reserve - level
         if (silence := self._question.wait(now)) > 0:
             return silence
+        if self._refill.is_open and (wait := self._asks_refill(cost, missing, now, alone=alone)) > 0:
+            return wait
         if missing <= EPSILON:
             if not alone and self._proof.seen < cost and self._is_unproven:
                 return inf
@@ -202,7 +219,7 @@ class Meter:
         match self.algorithm:
             case Algorithm.BUCKET | Algorithm.COUNTER:
                 return min(max(self._at - now, 0.0) + missing / self._ours, self._asks_in(now) if alone else inf)
-            case Algorithm.SLIDING if (sent := self._spent.sent_when(missing)) < inf:
+            case Algorithm.SLIDING if (sent := self.log.sent_when(missing)) < inf:
                 return max(sent + self.period + GUARD + self._lag - now, EPSILON)
             case _:  # others' requests fill it, or we can't tell: one request asks
                 return max(self._probe_at - now, 0.0) if alone else inf
@@ -221,12 +238,13 @@ class Meter:
         if self.dimension is not Dimension.REQUESTS and self.replies == 1 and cost < SAME * self._usual:
             self._unsure = True
         self._usual = cost
+        self._refill.sent(self._reckoned, at, first=self._level >= self.limit - EPSILON)
         self._level -= cost
         self._account -= cost
         self._history.append((at, self._account))
         alone = self._outstanding <= EPSILON  # then there is nothing to overtake, and nothing left to be charged
-        expected = self.limit - self._spent.total if alone and self._is_unproven else None
-        self._spent.add(cost, at, period=self.period)
+        expected = self.limit - self.log.total if alone and self._is_unproven else None
+        self.log.add(cost, at, period=self.period)
         self._proof.seen -= cost
         self.clock.sent(at)
         before = self._account if alone else max(self._history[0][1], self._account)
@@ -255,9 +273,9 @@ class Meter:
         self._own += extra
         self._level = min(self._level - extra, self.limit)
         if extra < 0:
-            self._spent.give_back(-extra)
+            self.log.give_back(-extra)
         elif extra > 0:
-            self._spent.add(extra, self._at, period=self.period)
+            self.log.add(extra, self._at, period=self.period)
 
     def restore(self, cost: float, sent: float) -> None:
         """At a start, oldest first: what an earlier run sent still counts."""
@@ -265,33 +283,19 @@ class Meter:
             self._at = min(self._at, sent)
         self._advance(sent)
         self._level -= cost
-        self._spent.add(cost, sent, period=self.period)
+        self.log.add(cost, sent, period=self.period)
 
     def observe(self, window: Window, mark: Mark, *, sent_at: float, received_at: float, refused: bool = False) -> None:
         """Take in what one reply told of this window."""
         self._advance(received_at)
-        self.clock.sent(sent_at)
         if mark.at is not None:
+            self._told_at = max(self._told_at, mark.at)
             self._lag = max(sent_at - mark.at, self._lag * LAG_FADES)
         self._trip += ((received_at - sent_at) - self._trip) * TRIP_GAIN
         self.replies += 1
-        if window.limit is not None and window.limit > 0:
-            self._set_limit(window.limit)
-        if window.period is not None:
-            self.clock.name_period(window.period)
+        window = self._whole(window, mark.cost)
         remaining = window.remaining
-        reading = self.clock.read(
-            Told(
-                limit=self.limit,
-                used=None if remaining is None else self.limit - remaining,
-                reset=window.reset_after,
-                epoch=mark.epoch,
-                sent_at=sent_at,
-                received_at=received_at,
-                refused=refused,
-                coarse=window.coarse,
-            )
-        )
+        reading = self._read(window, mark.epoch, sent_at, received_at, refused=refused)
         self._expect(window, received_at)
         if remaining is None or reading is Reading.OLD:
             return
@@ -301,20 +305,28 @@ class Meter:
             return
         if reading is Reading.CHANGED and self.algorithm is not Algorithm.WINDOW:
             self._anchored = False  # of what has come back until now, our account knows nothing
+        if not refused and self._refill.asked(mark.reckoned):
+            self._refilled(remaining + mark.cost, mark.cost)
         later = (self._reckoned - mark.reckoned) * self.factor
-        if self._is_unproven and self._proof.fails(
-            remaining, mark, self._spent, now=self._at, period=self.period, limit=self.limit, later=later
+        if (
+            self._is_unproven
+            and self._proof.fails(
+                remaining, mark, self.log, now=self._at, period=self.period, limit=self.limit, later=later
+            )
+            and not self.clock.presumed  # a fixed window may well have more, or less
         ):
             self.clock.count()
             self._others = Others()  # what seemed to be theirs was just not back yet
             self._level = self._least = min(self._level, self._proof.seen)
             return
         self._least = min(self._least, remaining)
-        if (silence := self._question.answer(mark.reckoned)) is not None and not refused:
+        if not refused and (silence := self._question.answer(mark.reckoned)) is not None:
             self._others.left((remaining + mark.cost) / silence, self.rate)
             self._level = min(self._level, remaining + self._account - mark.account)
         if self.dimension is not Dimension.REQUESTS and mark.cost:
             self._learn_charge(remaining, mark, window.requested, refused=refused)
+        if self.clock.presumed and self._went_alone(mark):
+            self._time(remaining, mark.cost, refused=refused)
         self._project(remaining, mark)
         self._before = (remaining, mark.at) if self._went_alone(mark) and mark.at is not None else None
 
@@ -325,14 +337,10 @@ class Meter:
         """
         self._advance(now)
         self.refusals += 1
-        verdict = self.algorithm
-        if self.algorithm is Algorithm.SLIDING and self.limit - self._spent.total > ROOM * self.limit:
-            self.clock.doubt(now)
-        if self.algorithm is Algorithm.WINDOW and mark.epoch == self.clock.epoch and self._level > self.limit / 2:
-            self.clock.doubt(now)
-        if self.algorithm is not verdict:  # our account was that of another kind of limit
-            self._anchored, self._others = False, Others()
-            self._level = max(self._level, 0.0)
+        if self._refill.asked(mark.reckoned):
+            self._refill.refused()
+        if not self.clock.presumed:
+            self._doubt(mark, now)
         if mark.epoch == self.clock.epoch and self.limit - self._own > ROOM * self.limit:
             self.clock.shared = True
         self.charge(-mark.cost)
@@ -346,6 +354,9 @@ class Meter:
         if retry_after is not None and self.algorithm is Algorithm.BUCKET and retry_after < self.period:
             left = min(left, mark.cost - retry_after * self.rate)
         self._least = min(self._least, left)
+        if self.clock.presumed:
+            self._wait_longer(left)
+            return
         if self.algorithm is Algorithm.SLIDING and self._is_exact:
             self._lag = min(self._lag + GUARD, LAG_MOST)
             self._others.hint(self.rate)
@@ -359,6 +370,24 @@ class Meter:
         """Whatever we believe: a period after the last send one asks."""
         last = self._history[-1][0] if self._history else self._at
         return max(last + self.period - now, 0.0)
+
+    def _doubt(self, mark: Mark, now: float) -> None:
+        """Whether a refusal is no matter of a moment at this kind of limit."""
+        verdict = self.algorithm
+        if self.algorithm is Algorithm.SLIDING and self.limit - self.log.total > ROOM * self.limit:
+            self.clock.doubt(now)
+        if self.algorithm is Algorithm.WINDOW and mark.epoch == self.clock.epoch and self._level > self.limit / 2:
+            self.clock.doubt(now)
+        if self.algorithm is not verdict:  # our account was that of another kind of limit
+            self._anchored, self._others = False, Others()
+            self._level = max(self._level, 0.0)
+
+    def _wait_longer(self, left: float) -> None:
+        """Only *left* is there, and nothing tells when more will be: all that is used comes back a period from now."""
+        self._level = min(self._level, left)
+        if self._outstanding > EPSILON:
+            return
+        self._keep_log()
 
     def _blame(self, permits: float, mark: Mark, at: float) -> None:
         """So much less was there for a send at *at* than we thought: others took it, or it comes back in steps."""
@@ -376,7 +405,7 @@ class Meter:
         if passed <= 0:
             return
         self._at = now
-        forgotten = self._spent.forget(now - self.period - GUARD - self._lag)
+        forgotten = self.log.forget(now - self.period - GUARD - self._lag)
         match self.algorithm:
             case Algorithm.BUCKET | Algorithm.COUNTER:
                 back = passed * self.rate
@@ -390,7 +419,7 @@ class Meter:
         self._account += back
         most = self.limit
         if self.algorithm is Algorithm.SLIDING:  # what a reply told is back does not come back by our log again
-            most = max(self.limit - self._spent.total, self._level)
+            most = max(self.limit - self.log.total, self._level)
         self._level = min(self._level + back, most)
         self._proof.follow(now, sliding=self.algorithm is Algorithm.SLIDING)
         if self.clock.roll(now):
@@ -398,10 +427,58 @@ class Meter:
             self._own = 0.0
             self._charging.restart()
         elif self.algorithm is Algorithm.SLIDING and self._is_exact and self._outstanding <= EPSILON:
-            self._level = self.limit - self._spent.total  # our own log says it all
+            self._level = self.limit - self.log.total  # our own log says it all
         self._deviation *= 0.5 ** (passed / self.period)
         self._others.fade(passed, self.period)
         self._burnt *= 0.5 ** (passed / self.period)
+
+    def _read(self, window: Window, epoch: int, sent_at: float, received_at: float, *, refused: bool) -> Reading:
+        """Take in limit, period and reset; says what ``remaining`` is about."""
+        if window.limit is not None and window.limit > 0:
+            self._set_limit(window.limit)
+        if window.period is not None:
+            self.clock.name_period(window.period)
+        self.clock.sent(sent_at)
+        told = Told(
+            limit=self.limit,
+            used=None if window.remaining is None else self.limit - window.remaining,
+            reset=window.reset_after,
+            epoch=epoch,
+            sent_at=sent_at,
+            received_at=received_at,
+            refused=refused,
+            coarse=window.coarse,
+        )
+        reading = self.clock.read(told)
+        if reading is Reading.CHANGED and self.clock.presumed:
+            self._refill.open(is_named=self.clock.is_timed)
+        return reading
+
+    def _asks_refill(self, cost: float, missing: float, now: float, *, alone: bool) -> float:
+        """Seconds until the next send may go, which asks what came back; the last of what is left is kept for it."""
+        if missing + cost <= EPSILON:
+            self._refill.rest()
+            return 0.0
+        if not alone:
+            return inf
+        left = max(self._level, self._least)
+        known = {"left": left, "told_at": self._told_at, "rate": self.rate, "period": self.period}
+        return self._refill.wait(cost, now=now, **known)
+
+    def _refilled(self, found: float, cost: float) -> None:
+        """The one that asks found so much."""
+        known = self._refill.answer(found, cost, limit=self.limit, period=self.period)
+        if known is not None:
+            period, drips = known
+            self.clock.time(period, drips=drips)
+            self._anchored = False
+
+    def _time(self, remaining: float, cost: float, *, refused: bool) -> None:
+        """A request that went alone tells whether what our log says is back is so."""
+        missing = self.limit - self.log.total - remaining
+        early = missing > (cost if refused else MISSING * self.limit)
+        if self.clock.outlasts(early=early, full=remaining > self.limit / 2):
+            self._refill.open(is_named=False)
 
     def _expect(self, window: Window | None, now: float) -> None:
         """When to ask again if nothing is left and no clock is known: at the reset that was told, or step by step."""
@@ -422,21 +499,33 @@ class Meter:
         self.limit = limit
         self._level = min(self._level, limit)
 
+    def _whole(self, window: Window, cost: float) -> Window:
+        """A limit by the second, and more left than that: then it is a rate, and what is left is of a longer time."""
+        if window.period != SECOND or not window.limit:
+            return window
+        if window.remaining is not None and window.remaining > window.limit:
+            seconds = (window.remaining + cost) / window.limit
+            near = (period for period in PERIODS if abs(period - seconds) <= NEAR * period)
+            self._holds = max(self._holds, next(near, seconds))
+        return replace(window, limit=self._holds * window.limit, period=self._holds)
+
     def _project(self, remaining: float, mark: Mark) -> None:
         then = remaining + self._account - mark.account  # were the header written as the request was sent
         low = min(remaining + self._account - mark.before, remaining)
         high = min(then + mark.overtaken(self.factor), max(self.limit, remaining))
-        if self.algorithm is Algorithm.SLIDING:
-            high = min(high, self.limit - self._spent.total)
-            low = min(low, high)
         nothing_else = self._went_alone(mark)
+        if self.algorithm is Algorithm.SLIDING and not (nothing_else and self.clock.presumed):
+            high = min(high, self.limit - self.log.total)
+            low = min(low, high)
         if nothing_else:
             self.clock.shared = self.limit - remaining - self._own > ROOM * self.limit
         if not self._anchored or nothing_else:
             self._level, self._least, self._anchored = low, remaining, True  # the first word, or under a new verdict
+            self._keep_log()
             return
         if self._outstanding <= EPSILON:  # all that we sent is in what replies told: no interval is left
             self._level = min(max(self._level, self._least), self._least + 1.0)
+            self._keep_log()
             return
         if self._level > high:
             self._others.missing(max(self._level - 1.0 - high, 0.0), self.rate)  # remaining is told in whole permits
@@ -446,6 +535,11 @@ class Meter:
             self._correct(low - self._level, GAIN_UP)
         else:
             self._deviation *= 1 - DEVIATION_GAIN
+
+    def _keep_log(self) -> None:
+        """How much of the window is used is known; our own log then only says when that comes back."""
+        if self.clock.presumed:
+            self.log.hold(self.limit - self._level, self._at)
 
     def _went_alone(self, mark: Mark) -> bool:
         """Nothing else of ours was on its way with it, or left since."""

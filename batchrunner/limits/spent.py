@@ -1,7 +1,7 @@
 """Our own sends of one window's length: what comes back when, at a server that remembers each request for a while."""
 
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 
 STEPS = 2000  # a window is kept in so many steps at most, however many sends fell into it
@@ -21,6 +21,12 @@ class Spent:
     def __init__(self) -> None:
         self.total = 0.0
         self._steps: deque[_Step] = deque()
+
+    def copy(self) -> "Spent":
+        copied = Spent()
+        copied.total = self.total
+        copied._steps.extend(replace(step) for step in self._steps)
+        return copied
 
     def add(self, cost: float, at: float, *, period: float) -> None:
         self.total += cost
@@ -49,6 +55,18 @@ class Spent:
             gone += self._steps.popleft().cost
         self.total = max(self.total - gone, 0.0) if self._steps else 0.0
         return gone
+
+    def hold(self, cost: float, now: float) -> None:
+        """It is known to be so much in all: what is too much was the oldest, what is missing the newest."""
+        if cost > self.total:
+            self.add(cost - self.total, self._steps[-1].first if self._steps else now, period=STEPS)
+        while self._steps and self.total > cost:
+            oldest = self._steps[0]
+            taken = min(self.total - cost, oldest.cost)
+            oldest.cost -= taken
+            self.total -= taken
+            if oldest.cost <= 0:
+                self._steps.popleft()
 
     def since(self, begin: float) -> float:
         """How much was sent after *begin*."""

@@ -1,4 +1,4 @@
-"""A limit that the user stated and of which no reply tells: kept by our own log, and asked one question.
+"""A limit that the user stated, or only refusals name: kept by our own log, and asked one question.
 
 No stretch of one period ever holds more than the limit: that is right at every kind of server, and as fast as any where
 a whole number of windows is sent. A bucket gives capacity back all the time, so when the limit is used up, and a bucket
@@ -27,21 +27,22 @@ class Stated:
     replies = 0
     undecided = False
 
-    def __init__(self, dimension: Dimension, limit: float, *, now: float, period: float) -> None:
+    def __init__(
+        self, dimension: Dimension, limit: float, *, now: float, period: float, log: Spent | None = None
+    ) -> None:
         self.dimension = dimension
         self.limit, self.period = limit, period
         self.algorithm = Algorithm.SLIDING
         self.refusals = 0
         self._at = now
-        self._spent = Spent()
-        self._sent = self._outstanding = 0.0  # cost of all sends, and of those in flight
+        self.log = log or Spent()  # what was sent already
+        self._outstanding = 0.0  # cost of what is in flight
         self._usual = 0.0
-        self._level = limit  # of a bucket
+        self._level = max(limit - self.log.total, 0.0)  # of a bucket
         self._lag = 0.0  # seconds that the server forgets later than we do
         self._sends = 0
-        self._first_at: float | None = None
         self._may_ask = True
-        self._question = 0  # the number of the send that asks
+        self._question: int | None = None  # the number of the send that asks
         self._used_up_at: float | None = None
 
     @property
@@ -51,7 +52,7 @@ class Stated:
 
     @property
     def remaining(self) -> float:
-        return self._level if self.algorithm is Algorithm.BUCKET else self.limit - self._spent.total
+        return self._level if self.algorithm is Algorithm.BUCKET else self.limit - self.log.total
 
     @property
     def reserve(self) -> float:
@@ -61,7 +62,7 @@ class Stated:
     @property
     def used(self) -> float:
         """Share of the limit that our sends of the last period took; near 1, a refusal is a matter of moments."""
-        return self._spent.total / self.limit
+        return self.log.total / self.limit
 
     def wait(self, cost: float, now: float, *, alone: bool = False) -> float:
         """Seconds until *cost* may be sent; more than the limit counts as all of it."""
@@ -73,15 +74,13 @@ class Stated:
             return max(self._at - now, 0.0)
         if self.algorithm is Algorithm.BUCKET:
             return max(self._at - now, 0.0) + missing / self.rate
-        forgotten = self._spent.sent_when(missing) + self.period + GUARD + self._lag
+        forgotten = self.log.sent_when(missing) + self.period + GUARD + self._lag
         return min(max(forgotten - now, EPSILON), self._question_in(cost, now))
 
     def take(self, cost: float, at: float) -> Mark:
         """Charge a send that leaves at *at* (which may lie a little ahead)."""
         self._advance(at)
         self._sends += 1
-        if self._first_at is None:
-            self._first_at = at
         if self._may_ask and self._used_up_at is not None and self.remaining + EPSILON < cost:
             self._may_ask, self._question = False, self._sends
         self.charge(cost)
@@ -95,40 +94,40 @@ class Stated:
 
     def charge(self, extra: float) -> None:
         """Correct an earlier charge: positive is a debt, negative a refund."""
-        self._sent += extra
         self._level = min(self._level - extra, self.limit)
         if extra < 0:
-            self._spent.give_back(-extra)
+            self.log.give_back(-extra)
         elif extra > 0:
-            self._spent.add(extra, self._at, period=self.period)
+            self.log.add(extra, self._at, period=self.period)
 
     def restore(self, cost: float, sent: float) -> None:
         """At a start, oldest first: what an earlier run sent still counts."""
         self._at = min(self._at, sent) if not self._sends else self._at
         self._advance(sent)
         self._level -= cost
-        self._spent.add(cost, sent, period=self.period)
+        self.log.add(cost, sent, period=self.period)
 
     def passed(self, mark: Mark, now: float) -> None:
         """A send was answered. If it was a question, and more than the limit was accepted, this is a bucket."""
-        if mark.reckoned != self._question or self._first_at is None:
+        if mark.reckoned != self._question:
             return
-        self._question, self._used_up_at = 0, now
-        self._may_ask = self._spent.total < self.limit + OVER * mark.cost  # room that was left after all
+        self._question, self._used_up_at = None, now
+        self._may_ask = self.log.total < self.limit + OVER * mark.cost  # room that was left after all
         if self._may_ask:
             return
         self._advance(now)
         self.algorithm = Algorithm.BUCKET
-        spare = max(2 * mark.cost, SPARE * self.limit)
-        self._level = min(self.limit + self.rate * (now - self._first_at) - self._sent - spare, self.limit)
+        self._level -= max(2 * mark.cost, SPARE * self.limit)
 
     def refused(self, mark: Mark, now: float, window: Window | None = None, retry_after: float | None = None) -> None:
         """A send was refused, and so not charged: a moment too early, or it was the question."""
-        del window, retry_after  # nobody tells
+        del retry_after  # everybody keeps to that
         self._advance(now)
+        if window is not None and window.limit:
+            self.limit = window.limit
         self.charge(-mark.cost)
         if mark.reckoned == self._question:
-            self._question = 0
+            self._question = None
             return
         self.refusals += 1
         self._lag = min(self._lag + GUARD, LAG_MOST)
@@ -148,5 +147,5 @@ class Stated:
         if passed <= 0:
             return
         self._at = now
-        self._spent.forget(now - self.period - GUARD - self._lag)
+        self.log.forget(now - self.period - GUARD - self._lag)
         self._level = min(self._level + passed * self.rate, self.limit)

@@ -1,11 +1,11 @@
 """All windows of one endpoint, key and model, and three kinds of watch on them.
 
 * *told*: a window that replies report on. Trusted most; corrected by each reply (meter.py).
-* *stated*: what the user configured (stated.py), until replies confirm the limit.
+* *stated*: what the user configured, or what only refusals name (stated.py), until replies confirm the limit.
 * *found*: the server refuses without saying why (found.py).
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from batchrunner.limits.clock import Algorithm
@@ -13,6 +13,7 @@ from batchrunner.limits.diary import Diary
 from batchrunner.limits.found import Found
 from batchrunner.limits.mark import Mark
 from batchrunner.limits.meter import Meter
+from batchrunner.limits.spent import Spent
 from batchrunner.limits.stated import Stated
 from batchrunner.quota import Dimension, Window
 from batchrunner.task import Failure
@@ -20,8 +21,9 @@ from batchrunner.task import Failure
 MINUTE = 60.0
 USED_UP = 0.95  # of a stated limit
 CONFIRMED = 0.95  # of a stated limit, told by the server, is the same limit
+LONG = 3600.0  # seconds
 SOON = 2.0  # seconds; a refusal to be repeated by then, with plenty remaining, is of too many at once
-STATED = "stated"
+STATED, NAMED, TOLD = "stated", "named", "told"  # by the user, by refusals only, by replies
 FINDABLE = (Dimension.REQUESTS, Dimension.TOKENS)
 
 Key = tuple[Dimension, str]
@@ -33,14 +35,14 @@ class Windows:
 
     def __init__(self, *, now: float) -> None:
         self._told: dict[Key, Meter] = {}
-        self._stated: dict[Dimension, Stated] = {}
+        self._stated: dict[Key, Stated] = {}
         self._found = {dimension: Found(now=now) for dimension in FINDABLE}
-        self._confirmed: frozenset[Dimension] = frozenset()
+        self._confirmed: frozenset[Key] = frozenset()  # of those, what is told as well
         self._noted: dict[Dimension, int] = {}
 
     def state(self, dimension: Dimension, limit: float, *, now: float) -> None:
         """The user says: *limit* a minute."""
-        self._stated[dimension] = Stated(dimension, limit, now=now, period=MINUTE)
+        self._stated[dimension, STATED] = Stated(dimension, limit, now=now, period=MINUTE)
 
     # -- may it go?
 
@@ -53,9 +55,9 @@ class Windows:
         """Seconds that each window asks for, and its name; *alone*: nothing is in flight."""
         for (dimension, _), meter in self._told.items():
             yield meter.wait(_share(dimension, cost), now, alone=alone), _NAMES.get(dimension, dimension)
-        for dimension, stated in self._stated.items():
-            if dimension not in self._confirmed:
-                yield stated.wait(_share(dimension, cost), now, alone=alone), _NAMES[dimension]
+        for key, stated in self._stated.items():
+            if key not in self._confirmed:
+                yield stated.wait(_share(key[0], cost), now, alone=alone), _NAMES.get(key[0], key[0])
         for dimension, found in self._found.items():
             yield found.wait(_share(dimension, cost), now, alone=alone), _NAMES[dimension]
 
@@ -75,25 +77,28 @@ class Windows:
 
     def refund(self, marks: Marks, cost: float) -> None:
         """A send that was not charged."""
-        for key, mark in marks:
-            if (watch := self._watch(key)) is not None:
-                watch.charge(-mark.cost)
+        for _, watch, mark in self._charged(marks, cost):
+            watch.charge(-mark.cost)
         for dimension, found in self._found.items():
             found.charge(-_share(dimension, cost))
 
     def use(self, tokens: float) -> None:
         """So many tokens more than reckoned were used: what is told corrects itself, elsewhere usage is the truth."""
-        if (stated := self._stated.get(Dimension.TOKENS)) is not None:
-            stated.charge(tokens)
+        for (dimension, _), stated in self._stated.items():
+            if dimension is Dimension.TOKENS:
+                stated.charge(tokens)
         if (found := self._found.get(Dimension.TOKENS)) is not None:
             found.charge(tokens)
 
     def observe(
         self, window: Window, marks: Marks, cost: float, *, sent_at: float, received_at: float, refused: bool
     ) -> bool:
-        """Take in what a reply told of one window; returns whether it is one that none reported on before."""
-        key, mark, new = self._key(window), None, False
+        """Take in what a reply told of one window; returns whether it is a new one that limits us from now on."""
+        key, mark, new = self._key(window, refused=refused), None, False
         meter = self._told.get(key)
+        if meter is None and refused:
+            self._name(key, window, received_at)
+            return False
         if meter is None:
             meter = self._meet(key, window, cost, min(sent_at, received_at))
             if meter is None:
@@ -102,31 +107,31 @@ class Windows:
             meter.release(mark)
         mark = mark or dict(marks).get(key) or Mark(meter.account, meter.account, meter.clock.epoch, 0.0)
         meter.observe(window, mark, sent_at=sent_at, received_at=received_at, refused=refused)
-        self._confirmed = frozenset(dimension for dimension in self._stated if self._is_confirmed(dimension))
-        return new
+        self._confirmed = frozenset(key for key in self._stated if self._is_confirmed(key))
+        return new and meter.period <= LONG  # of a day's quota: there is most likely a minute's as well
 
     def accepted(self, marks: Marks, cost: float, *, sent_at: float, now: float) -> bool:
         """It was let through; returns whether a window is known that nobody told of."""
         for key, mark in marks:
-            if key[1] == STATED:
-                self._stated[key[0]].passed(mark, now)
+            if (stated := self._stated.get(key)) is not None:
+                stated.passed(mark, now)
         for dimension, found in self._found.items():
             found.accepted(_share(dimension, cost), sent_at, now)
-        return any(found.is_known for found in self._found.values())
+        return bool(self._stated) or any(found.is_known for found in self._found.values())
 
     def refused(self, marks: Marks, cost: float, failure: Failure, *, sent_at: float, now: float) -> bool:
         """Whichever window is exhausted refused; if none is, something hidden did. Returns False if it was no window:
         the server says that there was enough, and refuses all the same, so most likely it was too many at once.
         """
-        told = {self._key(window): window for window in failure.quota.windows}
+        told = {self._key(window, refused=True): window for window in failure.quota.windows}
         short = {key for key, window in told.items() if key in self._told and _is_short(window, cost)}
-        if not told:  # at a limit that was stated, a refusal may just be a moment too early
-            used = {key: self._stated[key[0]].used for key, _ in marks if key[1] == STATED}
-            short = {key for key, share in used.items() if share == max(used.values()) and share >= USED_UP}
-        for key, mark in marks:
-            if (watch := self._watch(key)) is not None and key in short:
+        short = short or self._used_up(told.keys() & self._stated.keys())
+        if not told:  # a moment too early, most likely
+            short = self._used_up({key for key, _ in self._watches() if failure.dimension in (None, key[0])})
+        for key, watch, mark in self._charged(marks, cost):
+            if key in short:
                 watch.refused(mark, now, told.get(key), failure.retry_after)
-            elif watch is not None:
+            else:
                 watch.charge(-mark.cost)
         hidden = failure.dimension if failure.dimension in FINDABLE else Dimension.REQUESTS
         for dimension, found in self._found.items():
@@ -138,7 +143,7 @@ class Windows:
         if hidden not in self._found:
             if (failure.retry_after or 0.0) <= SOON:
                 return False
-            self._found[hidden] = Found(now=now)
+            self._found[hidden] = Found(now=now, log=self._log(hidden))
             self._found[hidden].take(share, sent_at)
         self._found[hidden].refused(share, sent_at, now, retry_after=failure.retry_after)
         return True
@@ -196,6 +201,8 @@ class Windows:
         if kind == "found":
             self._found[dimension] = Found(now=now)
             self._found[dimension].believe(limit, period, algorithm, now=now)
+        elif kind.startswith(NAMED):
+            self._stated[dimension, kind] = Stated(dimension, limit, now=now, period=period)
         elif kind != STATED:
             meter = Meter(dimension, limit, now=now, algorithm=algorithm)
             meter.clock.period = period
@@ -227,22 +234,36 @@ class Windows:
     # -- private
 
     def _watches(self) -> Iterator[tuple[Key, Meter | Stated]]:
-        yield from (((dimension, STATED), stated) for dimension, stated in self._stated.items())
+        yield from self._stated.items()
         yield from self._told.items()
 
     def _watch(self, key: Key) -> Meter | Stated | None:
-        return self._stated.get(key[0]) if key[1] == STATED else self._told.get(key)
+        return self._stated.get(key) or self._told.get(key)
 
-    def _key(self, window: Window) -> Key:
-        """Which meter a window belongs to: by its name; by its limit, where only a refusal names the period."""
-        named = " ".join(filter(None, ("told", f"{window.period:g}s" if window.period else "", window.scope)))
-        key = (window.dimension, named)
-        if key in self._told or not window.period:
+    def _charged(self, marks: Marks, cost: float) -> Iterator[tuple[Key, Meter | Stated, Mark]]:
+        """All that a send was charged to; what a refusal named since then has it in its log."""
+        known = dict(marks)
+        for key, watch in self._watches():
+            if (mark := known.get(key)) is not None:
+                yield key, watch, mark
+            elif key in self._stated:
+                yield key, watch, Mark(0.0, 0.0, 0, _share(key[0], cost))
+
+    def _used_up(self, keys: Collection[Key]) -> set[Key]:
+        """Which of them is used up, and more so than any other."""
+        used = {key: watch.used for key in keys if (watch := self._watch(key)) is not None}
+        return {key for key, share in used.items() if share == max(used.values()) and share >= USED_UP}
+
+    def _key(self, window: Window, *, refused: bool = False) -> Key:
+        """Which watch a window belongs to: by its name; by its limit, where only a refusal names the period."""
+        name = (f"{window.period:g}s" if window.period else "", window.scope)
+        key = (window.dimension, " ".join(filter(None, (TOLD, *name))))
+        if key in self._told:
             return key
         for (dimension, kind), meter in self._told.items():
-            if dimension is window.dimension and meter.limit == window.limit:
+            if window.period and dimension is window.dimension and meter.limit == window.limit:
                 return dimension, kind
-        return key
+        return (window.dimension, " ".join(filter(None, (NAMED, *name)))) if refused else key
 
     def _meet(self, key: Key, window: Window, cost: float, at: float) -> Meter | None:
         """A window that no reply reported on before."""
@@ -256,10 +277,25 @@ class Windows:
         self._found.pop(window.dimension, None)
         return meter
 
-    def _is_confirmed(self, dimension: Dimension) -> bool:
-        """Whether the server itself tells of the limit that the user stated, or of a tighter one."""
-        stated = self._stated[dimension]
-        told = (meter for (seen, _), meter in self._told.items() if seen is dimension)
+    def _name(self, key: Key, window: Window, now: float) -> None:
+        """A limit that only a refusal tells of, with its number."""
+        if key in self._stated or key[1].split()[0] != NAMED or not window.limit:
+            return
+        period = window.period or MINUTE
+        log = self._log(window.dimension)
+        self._stated[key] = Stated(window.dimension, window.limit, now=now, period=period, log=log)
+
+    def _log(self, dimension: Dimension) -> Spent:
+        """A copy of what was sent until now, as whoever watched it knows."""
+        if (found := self._found.get(dimension)) is not None:
+            return found.log.copy()
+        watches = [watch for (seen, _), watch in self._watches() if seen is dimension]
+        return max(watches, key=lambda watch: watch.period).log.copy() if watches else Spent()
+
+    def _is_confirmed(self, key: Key) -> bool:
+        """Whether replies tell of the limit that was stated, or a tighter one; a day's says nothing of a minute's."""
+        stated = self._stated[key]
+        told = (meter for (seen, _), meter in self._told.items() if seen is key[0] and meter.period <= stated.period)
         return any(stated.rate >= CONFIRMED * meter.rate for meter in told)
 
 

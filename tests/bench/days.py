@@ -29,6 +29,7 @@ from batchrunner.simulator.config import Limits, Rules
 DAY = 86400.0
 TASKS = 15_000  # of one seed at most; with hours for windows they last a month
 REFUSED = {"openai": 0.01, "zhipu": 0.01, "none": 0.06, "retry-after": 0.06}  # share of the sends, with all of that
+UNTOLD = {"mistral": 0.01, "xai": 0.02, "groq": 0.06}  # voices that tell no reset, or only by refusals
 LIMIT_OFF = 0.05  # of the true limit
 
 
@@ -64,6 +65,9 @@ def draw(seed: int, days: float) -> tuple[Rules, dict[str, Any]]:
         at = rng.uniform(0.2, 0.4) * tasks / limit * window
         world["changes"] = [(at, Limits(rpm=round(limit * rng.choice([0.5, 2.0]))))]
     aligned = algorithm == "fixed" and rng.random() < 0.5
+    if "changes" not in world and rng.random() < 0.3:
+        voice = rng.choice(list(UNTOLD))
+        return Rules(rpm=limit, window=window, voice=voice, algorithm=algorithm, aligned=aligned), world
     return Rules(rpm=limit, window=window, dialect=dialect, algorithm=algorithm, aligned=aligned), world
 
 
@@ -89,7 +93,8 @@ def live(seed: int, days: float) -> Life:
 def judge(rules: Rules, played: Played, limiter: Limiter, world: dict[str, Any]) -> list[str]:
     """What did not hold."""
     broken = []
-    if played.refused_share > REFUSED[rules.dialect] and played.refused > 20:
+    most = REFUSED[rules.dialect] if rules.voice is None else UNTOLD[rules.voice]
+    if played.refused_share > most and played.refused > 20:
         broken.append(f"{played.refused_share:.2%} refused")
     pause = max((later - earlier for earlier, later in pairwise(played.arrivals)), default=0.0)
     if pause > 2 * rules.window + 120:
@@ -115,7 +120,7 @@ def main() -> int:
         lives = list(pool.map(partial(live, days=options.days), seeds))
     for life in lives:
         r = life.rules
-        server = f"{r.algorithm:8}{r.dialect:12}{r.rpm:>6} in {r.window:g} s"
+        server = f"{r.algorithm:8}{r.voice or r.dialect:12}{r.rpm:>6} in {r.window:g} s"
         verdict = "; ".join(life.broken) or "holds"
         share = life.refused / max(life.sends, 1)
         print(f"{life.seed:5}  {server:38}{life.days:6.1f} days  {life.efficiency:.3f}  {share:7.2%}  {verdict}")

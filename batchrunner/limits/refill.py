@@ -1,0 +1,103 @@
+"""Where no reply tells of a reset: how does capacity come back? When it is used up, a request now and then asks.
+
+Until then our own log decides, as at a sliding window, for that is right at every kind of server. The first that asks
+was kept back for it, so it is not refused. If it finds what a bucket would have given back meanwhile, the server is
+one. Where the period is not named either, others ask after each of the usual ones: the one that finds everything back,
+twice, has found it.
+"""
+
+from math import log
+
+from batchrunner.limits.clock import PERIODS
+
+AFTER = 2.0  # seconds of silence before the first asks
+COSTS = 4.0  # times what it costs should have come back by then, if that is to be told from nothing
+LEAST, MOST = 0.5, 2.0  # times what should have
+SURELY = 2.0  # times what it costs, come back: more than an error in what was charged for it
+FULL = 0.95  # of the limit
+LATE = 0.5  # seconds after a usual period
+REFUSALS = 4  # and it is not worth it
+
+
+class Refill:
+    """``is_open``: whether there is something to ask."""
+
+    def __init__(self) -> None:
+        self.is_open = False
+        self._is_named = True  # the period
+        self._begun = 0.0  # when the first left that found everything there
+        self._since: float | None = None  # when nothing more was in flight
+        self._left, self._told_at = 0.0, 0.0  # by then, and when that was told
+        self._asked: tuple[float, float, float] | None = None  # the send's number, when it left, and after what silence
+        self._times = 0  # that one asked since then
+        self._refusals = 0
+        self._guess: tuple[float, bool] | None = None  # what one answer seemed to say
+
+    def open(self, *, is_named: bool) -> None:
+        self.is_open, self._is_named = self._refusals < REFUSALS, is_named
+
+    def close(self) -> None:
+        self.is_open, self._asked = False, None
+
+    def rest(self) -> None:
+        """There is enough left."""
+        self._since, self._times = None, 0
+
+    def wait(self, cost: float, *, left: float, told_at: float, rate: float, period: float, now: float) -> float:
+        """Seconds until the next send may ask; nothing is in flight. *rate*: what should come back in a second."""
+        if self._since is None:
+            self._since, self._left, self._told_at, self._times = now, left, told_at, 0
+        moments = [AFTER, *(each + LATE for each in PERIODS if AFTER < each < period)]
+        if self._is_named:
+            moments = [each for each in (max(AFTER, COSTS * cost / rate),) if each < period / 2]
+        if self._times >= len(moments):
+            self.close()
+            return 0.0
+        return max(self._since + moments[self._times] - now, 0.0)
+
+    def sent(self, number: float, at: float, *, first: bool) -> None:
+        """*first*: as far as we know, nothing was used before it."""
+        if self.is_open and self._since is not None:
+            self._asked = (number, at, at - self._since)
+            self._times += 1
+        if first:
+            self._begun = at
+
+    def refused(self) -> None:
+        """The one that asks."""
+        self._asked = None
+        self._refusals += 1
+        if self._is_named or self._refusals >= REFUSALS:
+            self.close()
+
+    def asked(self, number: float) -> bool:
+        return self._asked is not None and self._asked[0] == number
+
+    def answer(self, found: float, cost: float, *, limit: float, period: float) -> tuple[float, bool] | None:
+        """The one that asks found so much. Returns the period, and whether it comes back all the time, once known."""
+        assert self._asked is not None
+        _, at, silence = self._asked
+        came, seconds, begun = found - self._left, at - self._told_at, self._begun
+        least, most = LEAST * limit / period * silence, MOST * limit / period * seconds
+        self._asked, self._left = None, self._left - cost
+        if found >= FULL * limit:
+            self.rest()
+            self._begun = at
+            if self._is_named or most >= limit:
+                return None  # a window's end was near, or so long ago that it would be full at any server
+            return self._again((max(each for each in PERIODS if each <= max(at - begun, PERIODS[0])), False))
+        if self._is_named:
+            self.close()
+            return (period, True) if least <= came <= most else None
+        if came < SURELY * cost:
+            return None
+        self.rest()
+        return self._again((min(PERIODS, key=lambda each: abs(log(limit / each * seconds / came))), True))
+
+    def _again(self, guess: tuple[float, bool]) -> tuple[float, bool] | None:
+        """What two answers in a row say."""
+        if guess != self._guess:
+            self._guess = guess
+            return None
+        self.close()
+        return guess
