@@ -263,6 +263,20 @@ def test_no_reply_whatever_raises(status: int, headers: list[tuple[str, str]], b
         ("Limit of 5 concurrent requests reached", (None, ("in-flight", 5, 0, None, None))),
         ("Rate limit: 100 requests/min exceeded. Retry after 12s", (12.0, ("requests", 100, 0, 60, None))),
         ("max TPM limit: 32000, please try again after 3 seconds", (3.0, ("tokens", 32000, 0, 60, None))),
+        ("reached project TPM rate limit, current: 1410, limit: 100, see", (None, ("tokens", 100, 0, 60, None))),
+        ("reached organization TPD rate limit, current: 1526210, limit: 1500000", (None, None)),
+        (
+            "Rate limit of 40000 per 60s exceeded for UserByModelByMinuteTokens. Please wait 60 seconds",
+            (60.0, ("tokens", 40000, 0, 60, None)),
+        ),
+        (
+            "Rate limit of 15 per 60s exceeded for UserByModelByMinute. Please wait 9 seconds",
+            (9.0, ("requests", 15, 0, 60, None)),
+        ),
+        (
+            "Rate limit of 5 per 0s exceeded for UserConcurrentRequests. Please wait 0 seconds",
+            (0.0, None),
+        ),
         ("Please retry in 1h2m.", (3720.0, None)),
         ("maximum 3 tokens", (None, None)),
     ],

@@ -9,14 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchrunner.api.incoming import IncomingReply
 from batchrunner.errors import ConfigError
 from batchrunner.simulator.answers import make_answer, models_answer
 from batchrunner.simulator.faults import AskedFault, Fault, asked_fault, parse_faults
 from batchrunner.simulator.latency import parse_latency
 from batchrunner.simulator.questions import BadBodyError, Endpoint, find_labels, read_question
-from batchrunner.simulator.streams import make_events
-from batchrunner.task import Failure, Success
 
 
 def ask(endpoint: Endpoint, body: dict[str, Any], *, seed: int = 0) -> dict[str, Any]:
@@ -183,62 +180,6 @@ def test_a_tool_is_called_with_arguments_that_fit(more: dict[str, Any], calls: b
         assert (call["function"]["name"], arguments.keys()) == ("weather", {"city", "unit", "days"})
         assert arguments["unit"] in ("C", "F")
         assert all(isinstance(day, int) for day in arguments["days"])
-
-
-def streamed(endpoint: Endpoint, body: dict[str, Any], *, fault: Fault | None = None, dialect: Any = "openai") -> Any:
-    """The answer to *body*, and what an assembler makes of its stream."""
-    raw = json.dumps({**body, "stream": True}).encode()
-    question = read_question(endpoint, raw)
-    answer = make_answer(question, blake2b(raw, digest_size=16).digest(), seed=0).body
-    reply = IncomingReply(200, [("content-type", "text/event-stream")])
-    for event in make_events(question, answer, dialect=dialect, fault=fault):
-        reply.feed(event)
-    return json.loads(answer), reply.outcome(endpoint=endpoint, now=0.0)
-
-
-TEXT = {"model": "m", "messages": [{"role": "user", "content": "物流很快"}], "n": 2}
-USAGE = {"stream_options": {"include_usage": True}}
-
-
-@pytest.mark.parametrize("fault", [None, Fault.COMMENTS, Fault.CRLF, Fault.NO_DONE])
-@pytest.mark.parametrize(
-    ("endpoint", "body"),
-    [
-        (Endpoint.CHAT, {**TEXT, **USAGE}),
-        (Endpoint.CHAT, {**TEXT, **USAGE, "tools": [WEATHER]}),
-        (Endpoint.COMPLETIONS, {"model": "m", "prompt": ["a", "b"], **USAGE}),
-        (Endpoint.RESPONSES, {"model": "m", "input": "hello"}),
-        (Endpoint.RESPONSES, {"model": "m", "input": "hello", "max_output_tokens": 3}),
-    ],
-)
-def test_a_stream_comes_to_the_same_answer(endpoint: Endpoint, body: dict[str, Any], fault: Fault | None) -> None:
-    """However the events are dressed, the object is the one that comes without a stream."""
-    answer, outcome = streamed(endpoint, body, fault=fault)
-
-    assert isinstance(outcome, Success)
-    assert json.loads(outcome.body) == answer
-
-
-@pytest.mark.parametrize(
-    ("dialect", "options", "told"),
-    [("openai", {}, False), ("openai", USAGE, True), ("glm", {}, True), ("zhipu", {}, True), ("none", {}, False)],
-)
-def test_a_stream_tells_its_usage_as_its_dialect_does(dialect: str, options: dict[str, Any], told: bool) -> None:
-    _, outcome = streamed(Endpoint.CHAT, {**TEXT, **options}, dialect=dialect)
-
-    assert (outcome.usage is not None) is told
-
-
-@pytest.mark.parametrize(("fault", "kind"), [(Fault.CUT, "truncated"), (Fault.ERROR_MID, "server_error")])
-def test_a_stream_that_goes_wrong_in_the_middle(fault: Fault, kind: str) -> None:
-    """What came until then is there."""
-    answer, outcome = streamed(Endpoint.CHAT, TEXT, fault=fault)
-
-    assert isinstance(outcome, Failure)
-    assert outcome.kind == kind
-    assert outcome.body is not None
-    text = json.loads(outcome.body)["choices"][0]["message"]["content"]
-    assert 0 < len(text) <= len(answer["choices"][0]["message"]["content"])
 
 
 def test_models_are_listed() -> None:

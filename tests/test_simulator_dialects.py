@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batchrunner.simulator.config import DialectName
-from batchrunner.simulator.dialects import DIALECTS, go_duration
+from batchrunner.simulator.dialects import DIALECTS
 from batchrunner.simulator.gate import Levels
 from batchrunner.simulator.rules import Bound, Refusal, State
+from batchrunner.simulator.templates import go_duration
 
 LEVELS = Levels(
     State(limit=60, remaining=12, reset=47.5004), State(limit=30_000, remaining=-3, reset=60.006), utc=1_767_225_600.7

@@ -1,8 +1,9 @@
 """Limits and waits that stand only in an error's body: its prose, Google's details, OpenRouter's inner headers. Total.
 
 The wordings are providers' own: "Limit 30000, Used 29500, Requested 700. Please try again in 308ms" (OpenAI, Groq),
-"organization max RPM: 3" (Moonshot), "(actual/limit): 65605/16000" (xAI), "limited to 8 requests per minute"
-(OpenRouter), "will reset at 2026-09-12 00:35:41" (GLM, in Beijing time).
+"organization max RPM: 3", "TPM rate limit, current: 1410, limit: 100" (Moonshot), "(actual/limit): 65605/16000" (xAI),
+"limited to 8 requests per minute" (OpenRouter), "Rate limit of 40000 per 60s exceeded for UserByModelByMinuteTokens"
+(GitHub), "will reset at 2026-09-12 00:35:41" (GLM, in Beijing time).
 """
 
 import re
@@ -35,6 +36,14 @@ _ACTUAL = re.compile(
     rf"{_COUNTED}{_PER}\s*\(actual/limit\):\s*{_AMOUNT.format('used')}\s*/\s*{_AMOUNT.format('limit')}"
 )
 _LETTERED = re.compile(rf"\b(?P<kind>[rt])p(?P<letter>[smhd])\b\s*(?:limit)?\s*[:=]\s*{_AMOUNT.format('limit')}")
+_CURRENT = re.compile(
+    rf"\b(?P<kind>[rt])p(?P<letter>[smh])\b rate limit, current:\s*{_AMOUNT.format('used')},"
+    rf"\s*limit:\s*{_AMOUNT.format('limit')}"
+)
+_FOR_USER = re.compile(
+    rf"rate limit of {_AMOUNT.format('limit')} per (?P<span>\d{{1,6}})s exceeded"
+    r" for userby(?:modelby)?minute(?P<what>tokens|)"
+)
 _AT_ONCE = re.compile(
     rf"(?:max(?:imum)?|limit of)\s*(?:concurrency|concurrent requests)\D{{0,4}}{_AMOUNT.format('limit')}"
     r"|(?:max(?:imum)?|limit(?:ed)?)(?: of| to)?\s*(?P<most>\d+)\s*(?:concurrent|parallel|simultaneous)"
@@ -101,7 +110,7 @@ def read_error(error: Mapping[str, Any], message: str, *, now: float) -> Told:
 
 def _windows(text: str) -> Sequence[Window]:
     """Every limit the text names with its number."""
-    for pattern in (_LIMIT_USED, _ACTUAL, _LETTERED, _AT_ONCE, _PLAIN):
+    for pattern in (_LIMIT_USED, _ACTUAL, _LETTERED, _CURRENT, _FOR_USER, _AT_ONCE, _PLAIN):
         found = [_window(match.groupdict()) for match in pattern.finditer(text)]
         if windows := [window for window in found if window is not None]:
             return windows
@@ -141,6 +150,8 @@ def _dimension(parts: Mapping[str, str | None]) -> Dimension:
 def _period(parts: Mapping[str, str | None]) -> float | None:
     if (letter := parts.get("letter")) is not None:
         return _LETTERS[letter]
+    if (span_told := parts.get("span")) is not None:
+        return float(span_told) or None
     return None if (word := parts.get("period")) is None else _PERIODS[word]
 
 

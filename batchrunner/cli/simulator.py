@@ -21,12 +21,12 @@ from batchrunner.exits import ExitCode
     "--as",
     "voice",
     metavar="PROVIDER",
-    help="Tell limits as this provider does, and give its errors to prompts that hold [[error:auth]] or another class.",
+    help="Speak as this provider. A prompt that holds [[error:auth]], or another class, gets its error of that class.",
 )
 @click.option(
     "--dialect",
     type=click.Choice(["openai", "zhipu", "anthropic", "ietf", "glm", "none", "retry-after"]),
-    help="How limits are told. [openai, or the provider's]",
+    help="How limits are told. [the provider's way, or openai]",
 )
 @click.option("--latency", default="0.1", show_default=True, help="Seconds: 0.1, uniform:0.1:0.3, lognormal:0.8:0.5.")
 @click.option(
@@ -53,10 +53,8 @@ def simulator(
 
     from batchrunner.simulator.config import Rules
     from batchrunner.simulator.server import serve
-    from batchrunner.simulator.voices import voice_of
 
-    dialect = dialect or (voice_of(voice).dialect if voice else "openai")
-    told = Rules(latency=latency, voice=voice, dialect=dialect, **rules)
+    told = Rules(latency=latency, voice=voice, dialect=dialect or "provider", **rules)
 
     def ready(url: str) -> None:
         score = url.removesuffix("/v1") + "/_score"

@@ -12,7 +12,7 @@ from batchrunner.simulator.latency import parse_latency
 
 Algorithm = Literal["bucket", "fixed", "sliding"]
 Charging = Literal["estimate", "max_tokens", "actual"]
-DialectName = Literal["openai", "zhipu", "anthropic", "ietf", "glm", "none", "retry-after"]
+DialectName = Literal["provider", "openai", "zhipu", "anthropic", "ietf", "glm", "none", "retry-after"]
 
 WINDOW = 60.0  # seconds
 MAX_BODY = 32 << 20  # bytes of one request
@@ -51,7 +51,8 @@ class Rules:
     ``charge_refused``: a refused request costs all the same. ``foreign``: the share of ``rpm`` and ``tpm`` that another
     client of the account takes, see shared.py. ``changes``: limits that change by themselves, see changes.py. ``key``:
     who does not bring it gets 401; None = anyone. ``models``: any other gets 404; empty = any. ``max_body``: bytes.
-    ``voice``: the provider whose errors it gives where a prompt asks for one, see voices.py.
+    ``voice``: the provider that it speaks as, see voices.py. ``dialect``: how it tells of limits; "provider" is as the
+    voice does, or as OpenAI where there is none.
     Raises ConfigError.
     """
 
@@ -61,7 +62,7 @@ class Rules:
     algorithm: Algorithm = "bucket"
     window: float = WINDOW
     aligned: bool = False
-    dialect: DialectName = "openai"
+    dialect: DialectName = "provider"
     latency: str | float = 0.0
     charging: Charging = "estimate"
     charge_refused: bool = False

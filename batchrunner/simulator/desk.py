@@ -5,8 +5,8 @@ its ``fault`` says) and reports the ``Ending``. Everything else is a ``Reply`` a
 """
 
 from collections import deque
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from hashlib import blake2b
 from hmac import compare_digest
@@ -17,7 +17,7 @@ from batchrunner.errors import ConfigError
 from batchrunner.simulator.answers import CannedAnswer, make_answer, models_answer
 from batchrunner.simulator.changes import parse_changes
 from batchrunner.simulator.config import Rules
-from batchrunner.simulator.dialects import DIALECTS, Headers, error_body
+from batchrunner.simulator.dialects import DIALECTS
 from batchrunner.simulator.faults import AskedFault, Fault, asked_fault, parse_faults
 from batchrunner.simulator.gate import Admission, Gate
 from batchrunner.simulator.latency import parse_latency
@@ -32,8 +32,8 @@ from batchrunner.simulator.questions import (
 from batchrunner.simulator.rules import Refusal
 from batchrunner.simulator.streams import make_events
 from batchrunner.simulator.voices import voice_of
+from batchrunner.simulator.words import HTML, Reply, Words, refuse
 
-JSON = "application/json"
 EVENTS = "text/event-stream; charset=utf-8"
 _HTML = b"<!DOCTYPE html>\n<html><head><title>Please wait</title></head><body><h1>Just a moment...</h1></body></html>\n"
 _EMPTY = b'{"id":"","choices":null,"usage":null}'
@@ -46,16 +46,6 @@ class Ending(StrEnum):
     WRITTEN = "written"  # the whole reply went out to the socket
     BROKEN = "broken"  # we broke the connection: the fault asked for it
     LEFT = "left"  # the client did not wait
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reply:
-    """A whole HTTP reply."""
-
-    status: int
-    body: bytes
-    headers: Headers = field(default_factory=dict)
-    content_type: str = JSON
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,17 +72,6 @@ def find_endpoint(path: str) -> Endpoint | None:
     return None
 
 
-def refuse(status: int, message: str, *, code: str | None = None, param: str | None = None) -> Reply:
-    """An error in OpenAI's form."""
-    kind = "server_error" if status >= 500 else "invalid_request_error"  # noqa: PLR2004  (HTTP's classes)
-    return Reply(status=status, body=error_body(message, kind=kind, code=code, param=param))
-
-
-def too_large(limit: int) -> Reply:
-    """The reply to a body above *limit* bytes."""
-    return refuse(413, f"The request body is larger than the {limit:,} bytes this server takes.", code="too_large")
-
-
 class Desk:
     """Decides; ``origin`` is the instant at which the wall clock stood at 0."""
 
@@ -105,32 +84,37 @@ class Desk:
         self._changes = deque(parse_changes(rules.changes))
         self._started: float | None = None  # with the first request; changes count from here
         self._latency = parse_latency(rules.latency)
-        self._dialect = DIALECTS[rules.dialect]
-        self._voice = None if rules.voice is None else voice_of(rules.voice)
+        voice = None if rules.voice is None else voice_of(rules.voice)
+        self._dialect = DIALECTS[rules.dialect] if voice is None or rules.dialect != "provider" else voice.dialect
+        self._words = Words(voice)
+        self._key_header = "authorization" if voice is None else voice.key_header
         self._models = frozenset(rules.models)
         self._seed = str(rules.seed).encode()[:64]
         self._chancy = bool(self.faults) or self._latency.shape != "constant"
 
-    def open(self, method: str, path: str, authorization: str | None) -> Endpoint | Reply:
+    def open(self, method: str, path: str, headers: Mapping[str, str]) -> Endpoint | Reply:
         """Judge a request by its head."""
         endpoint = find_endpoint(path)
         if endpoint is None:
-            return refuse(404, f"Unknown request URL: {method} {path}.", code="unknown_url")
+            return self._words.no_such_url(method, path)
         allowed = "GET" if endpoint is Endpoint.MODELS else "POST"
         if method != allowed:
-            message = f"Not allowed to {method} on {path} (HINT: perhaps you meant to make a {allowed} request?)"
-            reply = refuse(405, message, code="method_not_allowed")
-            return Reply(status=405, body=reply.body, headers={"Allow": allowed})
-        if not self._knows(authorization):
-            return refuse(401, "Incorrect API key provided.", code="invalid_api_key")
+            return self._words.wrong_method(method, path, allowed)
+        if not self._knows(headers.get(self._key_header, "")):
+            return self._words.wrong_key()
         if endpoint is Endpoint.MODELS:
             return Reply(status=200, body=models_answer(self.rules.models))
         return endpoint
 
-    def _knows(self, authorization: str | None) -> bool:
+    def _knows(self, key: str) -> bool:
         if self.rules.key is None:
             return True
-        return compare_digest((authorization or "").encode(), f"Bearer {self.rules.key}".encode())
+        expected = f"Bearer {self.rules.key}" if self._key_header == "authorization" else self.rules.key
+        return compare_digest(key.encode(), expected.encode())
+
+    def too_large(self) -> Reply:
+        """The reply to a body above the limit."""
+        return self._words.too_large(self.rules.max_body)
 
     def receive(self, endpoint: Endpoint, body: bytes, now: float) -> Visit:
         """Take in a whole request; ``finish`` the visit exactly once."""
@@ -140,16 +124,15 @@ class Desk:
         try:
             question = read_question(endpoint, body)
             asked = asked_fault(body)
-            error = None if self._voice is None else self._voice.asked(body)
-        except BadBodyError as error:
-            return Visit(key=key, reply=refuse(400, error.message, param=error.field))
-        except ConfigError as error:
-            return Visit(key=key, reply=refuse(400, str(error), code="unknown_fault"))
+            error = self._words.asked(body, question.model)
+        except BadBodyError as wrong:
+            return Visit(key=key, reply=self._words.bad_body(wrong.message, param=wrong.field))
+        except ConfigError as wrong:
+            return Visit(key=key, reply=self._words.bad_body(str(wrong), code="unknown_fault"))
         if self._models and question.model not in self._models:
-            message = f"The model `{question.model}` does not exist or you do not have access to it."
-            return Visit(key=key, reply=refuse(404, message, code="model_not_found", param="model"))
+            return Visit(key=key, reply=self._words.no_such_model(question.model))
         if error is not None:
-            return Visit(key=key, reply=Reply(status=error[0], body=error[1]))
+            return Visit(key=key, reply=error)
         admission = self._gate.admit(self._reserve(question), now)
         if isinstance(admission, Refusal):
             return self._turn_away(key, admission, now)
@@ -172,16 +155,17 @@ class Desk:
 
     def _turn_away(self, key: bytes, refusal: Refusal, now: float) -> Visit:
         self.ledger.refused(refusal.bound, now)
-        headers, body = self._dialect.refuse(refusal)
-        status, body = (None if self._voice is None else self._voice.refused(refusal)) or (429, body)
-        told = self._dialect.headers(self._gate.levels(now)) | headers
+        levels = self._gate.levels(now)
+        headers, body = self._dialect.refuse(refusal, levels)
+        status = self._dialect.refused_as(refusal).status
+        told = self._dialect.refusal_headers(levels) | headers
         return Visit(key=key, reply=Reply(status=status, body=body, headers=told))
 
     def _serve(
         self, key: bytes, question: Question, asked: AskedFault | None, admission: Admission, now: float
     ) -> Visit:
         time = self.ledger.admitted(key)
-        headers = self._dialect.headers(self._gate.levels(now))
+        headers = self._dialect.headers(self._gate.levels(now), stream=question.stream)
         fault_chance, latency_chance = self._chances(key, time) if self._chancy else (1.0, 0.5)
         fault = self.faults.draw(fault_chance)
         if asked is not None and (asked.times is None or time <= asked.times):
@@ -191,12 +175,12 @@ class Desk:
         if fault is not None:
             self.ledger.faulted(fault)
         if fault is not None and fault.status is not None:
-            return Visit(key=key, reply=_error(fault.status, headers), fault=fault, admission=admission)
+            return Visit(key=key, reply=self._words.fault(fault, headers), fault=fault, admission=admission)
         answer = make_answer(question, key, seed=self.rules.seed)
         reply = _spoil(Reply(status=200, body=answer.body, headers=headers), fault)
         events: tuple[bytes, ...] = ()
         if question.stream and fault not in (Fault.HTML, Fault.EMPTY):
-            events = make_events(question, answer.body, dialect=self.rules.dialect, fault=fault)
+            events = make_events(question, answer.body, manner=self._dialect.manner.stream, fault=fault)
             reply = replace(reply, content_type=EVENTS)
         return Visit(
             key=key,
@@ -273,22 +257,9 @@ class Desk:
         yield b"".join(lines)
 
 
-def _error(status: int, headers: Headers) -> Reply:
-    reply = refuse(status, _MESSAGES[status], code="invalid_api_key" if status == 401 else None)  # noqa: PLR2004
-    return Reply(status=status, body=reply.body, headers=headers)
-
-
-_MESSAGES = {
-    400: "Simulated fault: this request makes no sense.",
-    401: "Simulated fault: incorrect API key provided.",
-    500: "Simulated fault: the server had an error while processing your request.",
-    503: "Simulated fault: the server is overloaded, please try again later.",
-}
-
-
 def _spoil(reply: Reply, fault: Fault | None) -> Reply:
     if fault is Fault.HTML:
-        return Reply(status=200, body=_HTML, headers=reply.headers, content_type="text/html; charset=utf-8")
+        return Reply(status=200, body=_HTML, headers=reply.headers, content_type=HTML)
     if fault is Fault.EMPTY:
         return Reply(status=200, body=_EMPTY, headers=reply.headers)
     return reply

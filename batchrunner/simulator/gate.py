@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from batchrunner.simulator.config import Limits, Rules
+from batchrunner.simulator.config import WINDOW, Limits, Rules
 from batchrunner.simulator.rules import (
     Bound,
     Charge,
@@ -25,6 +25,7 @@ class Levels:
     requests: State | None
     tokens: State | None
     utc: float = 0.0
+    window: float = WINDOW
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +106,7 @@ class Gate:
             None if self._requests is None else self._requests.state(now),
             None if self._tokens is None else self._tokens.state(now),
             now - self._origin,
+            self._rules.window,
         )
 
     def set_limits(self, limits: Limits, now: float) -> None:

@@ -18,10 +18,11 @@ from aiohttp import web
 
 from batchrunner.errors import ConfigError
 from batchrunner.simulator.config import Limits, Rules
-from batchrunner.simulator.desk import Desk, Ending, Reply, Visit, refuse, too_large
+from batchrunner.simulator.desk import Desk, Ending, Visit
 from batchrunner.simulator.faults import Fault
 from batchrunner.simulator.score import Score
 from batchrunner.simulator.wire import begin, break_off, cut, headers_of, trickle, whole
+from batchrunner.simulator.words import Reply, refuse
 
 _BACKLOG = 4096  # connections that may wait to be accepted: thousands may come at once
 _KEEPALIVE = 3600.0  # seconds; a server that closes idle connections is a fault nobody asked for
@@ -103,12 +104,12 @@ class Handler:
     async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
         if request.path.startswith("/_"):
             return await self._control(request)
-        endpoint = self._desk.open(request.method, request.path, request.headers.get("Authorization"))
+        endpoint = self._desk.open(request.method, request.path, request.headers)
         if isinstance(endpoint, Reply):
             return whole(endpoint)
         body = await self._read(request)
         if body is None:
-            return whole(too_large(self._desk.rules.max_body))
+            return whole(self._desk.too_large())
         return await self._attend(request, self._desk.receive(endpoint, body, self._now()))
 
     async def _read(self, request: web.BaseRequest) -> bytes | None:
@@ -185,7 +186,7 @@ class Handler:
             return await self._ledger(request)
         body = await self._read(request)
         reply = None if body is None else self._desk.control(request.path, body, self._now())
-        return whole(reply or too_large(self._desk.rules.max_body))
+        return whole(reply or self._desk.too_large())
 
     async def _ledger(self, request: web.BaseRequest) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})

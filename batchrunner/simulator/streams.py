@@ -1,7 +1,7 @@
 """A canned answer in pieces: the same object as without a stream, as the events a provider would send. Pure.
 
-Chat and text completions end with ``[DONE]``; the responses API has events with names instead. Usage comes in a chunk
-of its own and only where ``include_usage`` asks for it (OpenAI), or unasked in the last chunk that has choices (GLM).
+Chat and text completions end with ``[DONE]``, mostly; the responses API has events with names instead. Where usage
+comes, and what else a provider does with its streams, its dialect tells (StreamManner).
 """
 
 import json
@@ -10,29 +10,39 @@ from collections.abc import Iterator
 from itertools import zip_longest
 from typing import Any
 
-from batchrunner.simulator.config import DialectName
+from batchrunner.simulator.dialects import StreamManner
 from batchrunner.simulator.faults import Fault
 from batchrunner.simulator.questions import Endpoint, Question
 
 DONE = b"data: [DONE]\n\n"
-_UNASKED: frozenset[DialectName] = frozenset({"zhipu", "glm"})
 _PIECE = re.compile(r"\s*\S{1,8}\s*|\s+")
 _BROKEN = {"code": 502, "message": "Simulated fault: the provider failed in the middle.", "type": "server_error"}
 _Value = dict[str, Any]
 
 
-def make_events(question: Question, body: bytes, *, dialect: DialectName, fault: Fault | None) -> tuple[bytes, ...]:
-    """The answer *body* as server-sent events, with what *fault* makes of them."""
+def make_events(question: Question, body: bytes, *, manner: StreamManner, fault: Fault | None) -> tuple[bytes, ...]:
+    """The answer *body* as server-sent events, in the provider's *manner*, with what *fault* makes of them."""
     answer = json.loads(body)
     if question.endpoint is Endpoint.RESPONSES:
         events = list(_response(answer))
     else:
-        chunks = _with_usage(list(_chunks(answer)), answer["usage"], question, unasked=dialect in _UNASKED)
-        events = [*map(_event, chunks), DONE]
-    return _spoiled(events, fault)
+        chunks = _with_usage(list(_chunks(answer)), answer["usage"], question, manner)
+        events = [*map(_event, chunks), DONE] if manner.done else [*map(_event, chunks)]
+    return _dressed(_spoiled(events, fault), manner)
 
 
-def _spoiled(events: list[bytes], fault: Fault | None) -> tuple[bytes, ...]:
+def _dressed(events: list[bytes], manner: StreamManner) -> tuple[bytes, ...]:
+    """A comment before the first event, as of those who wait for a model; line ends as the provider has them."""
+    if manner.comment:
+        events = [f": {manner.comment}\n\n".encode(), *events]
+    return tuple(map(_with_crlf, events)) if manner.crlf else tuple(events)
+
+
+def _with_crlf(event: bytes) -> bytes:
+    return event.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
+
+
+def _spoiled(events: list[bytes], fault: Fault | None) -> list[bytes]:
     half = len(events) // 2
     match fault:
         case Fault.CUT:
@@ -44,10 +54,10 @@ def _spoiled(events: list[bytes], fault: Fault | None) -> tuple[bytes, ...]:
         case Fault.COMMENTS:
             events = [part for event in events for part in (b": keep-alive\n\n", event)]
         case Fault.CRLF:
-            events = [event.replace(b"\n", b"\r\n") for event in events]
+            events = list(map(_with_crlf, events))
         case _:
             pass
-    return tuple(events)
+    return events
 
 
 def _event(value: _Value, name: str = "") -> bytes:
@@ -97,13 +107,18 @@ def _pieces(text: str) -> list[str]:
     return _PIECE.findall(text)
 
 
-def _with_usage(chunks: list[_Value], usage: _Value, question: Question, *, unasked: bool) -> list[_Value]:
-    if unasked:
-        chunks[-1]["usage"] = usage
-    elif question.include_usage:
-        chunks = [{**chunk, "usage": None} for chunk in chunks]
-        chunks.append({**chunks[-1], "choices": [], "usage": usage})
-    return chunks
+def _with_usage(chunks: list[_Value], usage: _Value, question: Question, manner: StreamManner) -> list[_Value]:
+    match manner.usage:
+        case "each":
+            return [{**chunk, "usage": usage} for chunk in chunks]
+        case "last":
+            chunks[-1]["usage"] = usage
+            return chunks
+        case "asked" if not question.include_usage:
+            return chunks
+        case _:
+            chunks = [{**chunk, "usage": None} for chunk in chunks]
+            return [*chunks, {**chunks[-1], "choices": [], "usage": usage}]
 
 
 def _response(answer: _Value) -> Iterator[bytes]:

@@ -1,87 +1,132 @@
-"""How a provider speaks, for ``simulator --as NAME``: the style of its limit headers, and its errors as they look.
+"""How a provider speaks, for ``simulator --as NAME``: how it tells of limits, its refusals and errors as they look.
+
+A voice is one file in ``voices/``, for each file in ``providers/``. It stands on a dialect (dialects.toml), or on
+another voice (``extends``), and says for itself what differs. ``source`` tells where its words come from. What is not
+documented of a provider is said in the words of the voice it extends, mostly ``generic``.
 
 A prompt that holds ``[[error:auth]]`` gets that provider's error of this class, every time. The classes are those of
-task.FailureClass; what a provider has no word for, it can't be made to say. What its limits refuse, it refuses in its
-own words where they are known, with the numbers of that moment.
+task.FailureClass; what a provider has no word for, it can't be made to say.
 """
 
+import json
 import re
 import tomllib
 from dataclasses import dataclass
 from functools import cache
-from math import ceil, inf
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from batchrunner.errors import ConfigError
 from batchrunner.simulator.config import DialectName
-from batchrunner.simulator.rules import Bound, Refusal
+from batchrunner.simulator.dialects import Dialect, Manner, manner_tables
 from batchrunner.task import FailureClass
 
-FILE = Path(__file__).with_name("voices.toml")
+FOLDER = Path(__file__).with_name("voices")
+UNNAMED = "x"  # the model of an error that no request asked for
 _ASKED = re.compile(rb"\[\[error:([a-z_]+)\]\]")
+_PARTS = ("headers", "silent", "refusals", "stream")  # what a voice may say otherwise than its dialect
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Voice:
-    """``errors``: status and body, as JSON text, by class. ``refusals``: the same, by the limit that refused."""
+    """``errors``: status and body by class; ``shape``: a body for words of the simulator's own.
+
+    ``<model>`` and ``<message>`` in them are filled.
+    """
 
     name: str
-    dialect: DialectName
+    source: str
+    extends: str | None
+    dialect: Dialect
     errors: dict[FailureClass, tuple[int, str]]
-    refusals: dict[Bound, tuple[int, str]]
+    shape: str
+    key_header: str
 
-    def asked(self, body: bytes) -> tuple[int, bytes] | None:
+    def asked(self, body: bytes, model: str) -> tuple[int, bytes] | None:
         """The error that a request asks for. Raises ConfigError if this provider has no such error."""
         found = _ASKED.search(body) if b"[[error:" in body else None
         if found is None:
             return None
-        error = self.errors.get(FailureClass(found[1].decode())) if found[1].decode() in list(FailureClass) else None
+        name = found[1].decode()
+        error = self.error(FailureClass(name), model) if name in list(FailureClass) else None
         if error is None:
-            known = ", ".join(self.errors)
-            raise ConfigError(f"{self.name} has no error of class {found[1].decode()!r}; there are {known}")
-        return error[0], error[1].encode()
+            raise ConfigError(f"{self.name} has no error of class {name!r}; there are {', '.join(self.errors)}")
+        return error
 
-    def refused(self, refusal: Refusal) -> tuple[int, bytes] | None:
-        """What it says to a refusal; None if its words are not known, or if the request is larger than the limit."""
-        if refusal.wait == inf or refusal.bound not in self.refusals:
+    def error(self, kind: FailureClass, model: str = UNNAMED) -> tuple[int, bytes] | None:
+        """Its error of this class; None if it has none."""
+        if kind not in self.errors:
             return None
-        status, text = self.refusals[refusal.bound]
-        seconds = max(1, ceil((refusal.wait or 0) - 1e-6))
-        numbers = {"limit": refusal.limit, "used": refusal.used, "requested": refusal.requested, "seconds": seconds}
-        for name, number in numbers.items():
-            text = text.replace(f"<{name}>", str(number))
-        return status, text.encode()
+        status, body = self.errors[kind]
+        return status, _filled(body, model=model)
+
+    def say(self, message: str) -> bytes:
+        """*message* as an error of its shape."""
+        return _filled(self.shape, message=message)
 
 
-class _Table(msgspec.Struct, forbid_unknown_fields=True):
-    """``extends``: who has all that is not said here."""
+class _Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A voice's file, with what it extends in it."""
 
-    extends: str | None = None
-    dialect: DialectName | None = None
-    errors: dict[FailureClass, tuple[int, str]] = {}
-    refusals: dict[Bound, tuple[int, str]] = {}
+    source: str
+    shape: str
+    errors: dict[FailureClass, tuple[int, str]]
+    dialect: DialectName
+    headers: Any = None
+    silent: Any = None
+    refusals: Any = None
+    stream: Any = None
+    key_header: str = "authorization"
+
+
+def voice_names() -> tuple[str, ...]:
+    return tuple(sorted(path.stem for path in FOLDER.glob("*.toml")))
 
 
 @cache
-def voices() -> dict[str, Voice]:
-    """By the provider's name."""
-    tables = msgspec.convert(tomllib.loads(FILE.read_text(encoding="utf-8")), dict[str, _Table])
-    return {name: _voice(name, tables) for name in tables}
-
-
-def _voice(name: str, tables: dict[str, _Table]) -> Voice:
-    table = tables[name]
-    if table.extends is None:
-        return Voice(name, table.dialect or "none", table.errors, table.refusals)
-    base = _voice(table.extends, tables)
-    errors, refusals = base.errors | table.errors, base.refusals | table.refusals
-    return Voice(name, table.dialect or base.dialect, errors, refusals)
-
-
 def voice_of(name: str) -> Voice:
     """Raises ConfigError for a provider that can't be played."""
-    if name not in voices():
-        raise ConfigError(f"{name!r} can't be played; there are {', '.join(voices())}")
-    return voices()[name]
+    if name not in voice_names():
+        raise ConfigError(f"{name!r} can't be played; there are {', '.join(voice_names())}")
+    written = _written(name)
+    base = written.pop("extends", None)
+    table = msgspec.convert(_joined(base, written), _Table)
+    return Voice(
+        name=name,
+        source=table.source,
+        extends=base,
+        dialect=_dialect(table),
+        errors=table.errors,
+        shape=table.shape,
+        key_header=table.key_header,
+    )
+
+
+def _written(name: str) -> dict[str, Any]:
+    return tomllib.loads((FOLDER / f"{name}.toml").read_text(encoding="utf-8"))
+
+
+def _joined(base: str | None, own: dict[str, Any]) -> dict[str, Any]:
+    """What a voice says over what the one it extends says: errors and refusals one by one, the rest as a whole."""
+    if base is None:
+        return own
+    told = _written(base)
+    known = _joined(told.pop("extends", None), told)
+    errors = {**known.get("errors", {}), **own.get("errors", {})}
+    refusals = {**known.get("refusals", {}), **own.get("refusals", {})}
+    return {**known, **own, "errors": errors, "refusals": refusals}
+
+
+def _dialect(table: _Table) -> Dialect:
+    known = manner_tables()[table.dialect]
+    own = {part: said for part in _PARTS if (said := getattr(table, part)) is not None}
+    refusals = {**known["refusals"], **own.get("refusals", {})}
+    return Dialect(msgspec.convert({**known, **own, "refusals": refusals}, Manner))
+
+
+def _filled(body: str, **words: str) -> bytes:
+    for name, word in words.items():
+        body = body.replace(f"<{name}>", json.dumps(word, ensure_ascii=False)[1:-1])
+    return body.encode()

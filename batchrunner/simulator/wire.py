@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from aiohttp import web
 
-from batchrunner.simulator.desk import Reply
+from batchrunner.simulator.words import Reply
 
 SIMULATED = "x-batchrunner-simulated"
 _PIECES = 20  # a slow body, or a stream, comes in at most so many
