@@ -148,6 +148,26 @@ def test_retry_after_in_any_of_its_forms(headers: dict[str, str], seconds: float
             FailureClass.EMPTY_REASONING,
         ),
         (b'{"choices": [{"message": {"content": null}, "finish_reason": "sensitive"}]}', FailureClass.CONTENT_FILTER),
+        (b'{"choices": [{"message": {}, "finish_reason": "content_filter: RECITATION"}]}', FailureClass.CONTENT_FILTER),
+        (
+            b'{"choices": [{"message": {"content": " \\n"}, "finish_reason": "MAX_TOKENS"}]}',
+            FailureClass.EMPTY_REASONING,
+        ),
+        (
+            b'{"choices": [{"message": {"content": [{"type": "thinking"}]}, "finish_reason": "length"}]}',
+            FailureClass.EMPTY_REASONING,
+        ),
+        (
+            b'{"choices": [{"message": {"content": "half an ans"}, "finish_reason": "error"}]}',
+            FailureClass.SERVER_ERROR,
+        ),
+        (
+            b'{"choices": [{"message": {"content": "half"}, "error": {"code": 429, "message": "slow"}}]}',
+            FailureClass.RATE_LIMIT,
+        ),
+        (b'{"code": "Throttling.RateQuota", "message": "Requests rate limit exceeded"}', FailureClass.RATE_LIMIT),
+        (b'{"code": 401, "msg": "the token has expired", "success": false}', FailureClass.AUTH),
+        (b'{"error": ""}', FailureClass.MALFORMED_SUCCESS),
     ],
 )
 def test_a_200_without_an_answer_is_not_a_success(body: bytes, kind: FailureClass) -> None:
@@ -155,6 +175,19 @@ def test_a_200_without_an_answer_is_not_a_success(body: bytes, kind: FailureClas
     outcome = read_reply(200, [], body, now=NOW)
     assert isinstance(outcome, Failure)
     assert (outcome.kind, outcome.body) == (kind, body)
+
+
+@pytest.mark.parametrize("nothing", ["null", "{}", '""', "false", "[]"])
+def test_an_error_that_says_nothing_never_costs_the_answer(nothing: str) -> None:
+    """Some servers have the field in every reply."""
+    answer = f'{{"error": {nothing}, "code": "", "choices": [{{"message": {{"content": "yes"}}}}]}}'
+    assert isinstance(read_reply(200, [], answer.encode(), now=NOW), Success)
+
+
+@pytest.mark.parametrize("content", ['"half"', '[{"type": "text", "text": "half"}]', '[{"type": "image_url"}]'])
+def test_an_answer_that_was_cut_short_by_max_tokens_is_an_answer(content: str) -> None:
+    body = f'{{"choices": [{{"message": {{"content": {content}}}, "finish_reason": "length"}}]}}'
+    assert isinstance(read_reply(200, [], body.encode(), now=NOW), Success)
 
 
 @pytest.mark.parametrize(

@@ -66,12 +66,16 @@ class _Choice(msgspec.Struct):
     message: _Message | None = None
     text: Any = None
     finish_reason: Any = None
+    error: Any = None
 
 
 class _Answer(msgspec.Struct):
     choices: list[_Choice] | None = None
     usage: Any = None
     error: Any = None
+    code: Any = None
+    message: Any = None
+    msg: Any = None
     data: Any = msgspec.UNSET
     output: Any = msgspec.UNSET
     results: Any = msgspec.UNSET
@@ -82,15 +86,19 @@ class _Answer(msgspec.Struct):
 
 _STATUS = re.compile("[45][0-9][0-9]")
 _SHAPED = frozenset({"chat/completions", "completions", "embeddings", "responses", "rerank", "moderations"})
-_BROKEN_OFF = frozenset({"sensitive", "network_error"})  # what there is of such an answer is not the answer
+_BROKEN_OFF = frozenset({"sensitive", "network_error", "error"})  # what there is of such an answer is not the answer
+_USED_UP = FailureClass.EMPTY_REASONING
+_FILTERED = (FailureClass.CONTENT_FILTER, "the provider withheld the answer")
 _EMPTY = {
-    "length": (FailureClass.EMPTY_REASONING, "the answer is empty: the reasoning used up max_tokens"),
-    "max_output_tokens": (FailureClass.EMPTY_REASONING, "the answer is empty: the reasoning used up max_output_tokens"),
-    "sensitive": (FailureClass.CONTENT_FILTER, "the provider withheld the answer (finish_reason: sensitive)"),
-    "content_filter": (FailureClass.CONTENT_FILTER, "the provider withheld the answer (finish_reason: content_filter)"),
+    "length": (_USED_UP, "the answer is empty: the reasoning used up max_tokens"),
+    "max_tokens": (_USED_UP, "the answer is empty: the reasoning used up max_tokens"),
+    "max_output_tokens": (_USED_UP, "the answer is empty: the reasoning used up max_output_tokens"),
+    **dict.fromkeys(("sensitive", "content_filter", "safety", "prohibited_content", "recitation"), _FILTERED),
     "model_context_window_exceeded": (FailureClass.CONTEXT_LENGTH, "prompt and answer are longer than the context"),
-    "network_error": (FailureClass.NETWORK, "the provider broke off (finish_reason: network_error)"),
+    "network_error": (FailureClass.NETWORK, "the provider broke off"),
+    "error": (FailureClass.SERVER_ERROR, "the provider broke off"),
 }
+_THOUGHTS = frozenset({"thinking", "reasoning"})  # parts of a content that are no answer
 _decode = msgspec.json.Decoder(_Answer).decode
 _decode_any = msgspec.json.Decoder().decode
 _UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
@@ -131,7 +139,7 @@ def _answer(body: bytes, endpoint: str) -> _Answer | None:
         answer = _decode(body)
     except _UNREADABLE:
         answer = None
-    if endpoint in _SHAPED or (answer is not None and (answer.choices or answer.error is not None)):
+    if endpoint in _SHAPED or (answer is not None and (answer.choices or answer.error)):
         return answer
     try:  # of a path that we do not know, any JSON is an answer
         is_json = isinstance(_decode_any(body), dict | list)
@@ -142,10 +150,12 @@ def _answer(body: bytes, endpoint: str) -> _Answer | None:
 
 def _failure(status: int, answer: _Answer | None, body: bytes, head: _Head) -> Failure | None:
     """Why this reply is not an answer; None if it is one."""
-    if status != OK or (answer is not None and answer.error is not None):
-        return _refusal(status, body, head)
+    if status != OK or (answer is not None and (answer.error or _is_flat_error(answer))):
+        return _refusal(status, _error(body), body, head)
     if answer is None:
         failure: Failure | None = _malformed(body, "HTTP 200, but the body is no answer")
+    elif answer.choices and isinstance(answer.choices[0].error, dict):  # OpenRouter's, where a provider broke off
+        failure = replace(_refusal(status, answer.choices[0].error, body, head), usage=_usage(answer.usage))
     elif answer.choices:
         failure = _empty(answer.choices[0], body, answer.usage)
     elif isinstance(answer.output, list) and all(map(_is_reasoning, answer.output)):
@@ -158,13 +168,32 @@ def _failure(status: int, answer: _Answer | None, body: bytes, head: _Head) -> F
     return None if failure is None else replace(failure, quota=head.quota)
 
 
+def _is_flat_error(answer: _Answer) -> bool:
+    """A code and a text where the answer should be: DashScope, SiliconFlow and GLM's gateway send them with a 200."""
+    there = (answer.choices, answer.data, answer.output, answer.results)
+    return bool(answer.code and (answer.message or answer.msg)) and not any(isinstance(part, list) for part in there)
+
+
 def _empty(choice: _Choice, body: bytes, usage: Any) -> Failure | None:
     """What an empty choice means by its finish reason, or one that was broken off; None if it is an answer."""
-    message, reason = choice.message, _string(choice.finish_reason)
+    message, reason = choice.message, _ending(choice.finish_reason)
     held = choice.text or (
-        message and (message.content or message.tool_calls or message.refusal or message.function_call)
+        message and (_says(message.content) or message.tool_calls or message.refusal or message.function_call)
     )
     return None if held and reason not in _BROKEN_OFF else _withheld(reason, body, usage)
+
+
+def _says(content: Any) -> bool:
+    """Whether there is an answer in it; it may be parts, of which the thoughts are none."""
+    if isinstance(content, list):
+        parts = [part for part in content if not isinstance(part, dict) or part.get("type") not in _THOUGHTS]
+        return any(_says(part.get("text", part)) if isinstance(part, dict) else _says(part) for part in parts)
+    return bool(content.strip() if isinstance(content, str) else content)
+
+
+def _ending(finish_reason: Any) -> str:
+    """Gemini's "content_filter: PROHIBITED_CONTENT" and "MAX_TOKENS" are what others write in small letters."""
+    return (_string(finish_reason) or "").partition(":")[0].lower()
 
 
 def _withheld(reason: str | None, body: bytes, usage: Any) -> Failure | None:
@@ -172,6 +201,7 @@ def _withheld(reason: str | None, body: bytes, usage: Any) -> Failure | None:
     if meaning is None:
         return None  # an empty answer, but an answer
     kind, text = meaning
+    text = text if kind in (_USED_UP, FailureClass.CONTEXT_LENGTH) else f"{text} (finish_reason: {reason})"
     return Failure(kind=kind, message=text, status=OK, body=body, usage=_usage(usage), maybe_charged=True)
 
 
@@ -194,8 +224,7 @@ def _malformed(body: bytes, what: str, usage: _Tokens = None) -> Failure:
     return Failure(kind=kind, message=message, status=OK, body=body, usage=usage, maybe_charged=True)
 
 
-def _refusal(status: int, body: bytes, head: _Head) -> Failure:
-    error = _error(body)
+def _refusal(status: int, error: Mapping[str, Any], body: bytes, head: _Head) -> Failure:
     code, kind = _string(error.get("code")), _string(error.get("type"))
     message = _string(error.get("message")) or _string(error.get("msg")) or _excerpt(body) or "no reason given"
     assumed = _inner_status(code) if status == OK else status
