@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from batchrunner.api import classify
+from batchrunner.api.errors import error_in, message_of, string
 from batchrunner.api.headers import quota, retry_hint, server_time
 from batchrunner.api.prose import Told, read_error
 from batchrunner.provider import GENERIC, Provider
@@ -193,7 +194,7 @@ def _says(content: Any) -> bool:
 
 def _ending(finish_reason: Any) -> str:
     """Gemini's "content_filter: PROHIBITED_CONTENT" and "MAX_TOKENS" are what others write in small letters."""
-    return (_string(finish_reason) or "").partition(":")[0].lower()
+    return (string(finish_reason) or "").partition(":")[0].lower()
 
 
 def _withheld(reason: str | None, body: bytes, usage: Any) -> Failure | None:
@@ -211,11 +212,11 @@ def _is_reasoning(item: Any) -> bool:
 
 def _finish_reason(answer: _Answer) -> str | None:
     if answer.choices:
-        return _string(answer.choices[0].finish_reason)
+        return string(answer.choices[0].finish_reason)
     if not isinstance(answer.output, list):
         return None
     details = answer.incomplete_details  # of the responses API
-    return (_string(details.get("reason")) if isinstance(details, dict) else None) or _string(answer.status)
+    return (string(details.get("reason")) if isinstance(details, dict) else None) or string(answer.status)
 
 
 def _malformed(body: bytes, what: str, usage: _Tokens = None) -> Failure:
@@ -225,8 +226,8 @@ def _malformed(body: bytes, what: str, usage: _Tokens = None) -> Failure:
 
 
 def _refusal(status: int, error: Mapping[str, Any], body: bytes, head: _Head) -> Failure:
-    code, kind = _string(error.get("code")), _string(error.get("type"))
-    message = _string(error.get("message")) or _string(error.get("msg")) or _excerpt(body) or "no reason given"
+    code, kind = string(error.get("code")), string(error.get("type"))
+    message = message_of(error) or _excerpt(body) or "no reason given"
     assumed = _inner_status(code) if status == OK else status
     clock = server_time(head.headers, now=head.now)
     told = read_error(error, message, now=clock)
@@ -245,10 +246,17 @@ def _refusal(status: int, error: Mapping[str, Any], body: bytes, head: _Head) ->
         retry_after=max(waits, default=None),
         dimension=told.dimension,
         hint=advice,
-        request_id=_string(error.get("request_id")),
+        request_id=string(error.get("request_id")),
         maybe_charged=assumed >= 500,  # noqa: PLR2004
         quota=said,
     )
+
+
+def _error(body: bytes) -> Mapping[str, Any]:
+    try:
+        return error_in(_decode_any(body))
+    except _UNREADABLE:
+        return {}
 
 
 def _inner_status(code: str | None) -> int:
@@ -278,27 +286,6 @@ def _by_limits(found: FailureClass, status: int, said: Quota, told: Told, header
     if told.daily or far_off or headers.get("anthropic-ratelimit-unified-status") == "rejected":
         return FailureClass.QUOTA_WINDOW
     return found
-
-
-def _error(body: bytes) -> Mapping[str, Any]:
-    """The error object, in whichever shape: ``error{}``, ``error: "…"``, flat, ``detail``, ``errors[]``, a list."""
-    try:
-        value = _decode_any(body)
-    except _UNREADABLE:
-        return {}
-    if isinstance(value, list) and value:
-        value = value[0]
-    if not isinstance(value, dict):
-        return {"message": value} if isinstance(value, str) else {}
-    for key in ("error", "errors", "detail"):
-        inner = value.get(key)
-        if isinstance(inner, list) and inner:
-            inner = inner[0]
-        if isinstance(inner, dict):
-            return inner
-        if isinstance(inner, str):
-            return {**value, "message": inner}
-    return value
 
 
 def _told_usage(answer: _Answer) -> _Tokens:
@@ -332,13 +319,6 @@ def _usage(value: Any) -> _Tokens:
 def _count(*candidates: int | None) -> int | None:
     """The first that can be a number of tokens."""
     return next((value for value in candidates if value is not None and 0 <= value <= TOKENS_MAX), None)
-
-
-def _string(value: Any) -> str | None:
-    """Text, or a number that should have been text (some codes are)."""
-    if isinstance(value, bool) or not isinstance(value, str | int):
-        return None
-    return str(value) or None
 
 
 def _excerpt(body: bytes) -> str:
