@@ -164,10 +164,36 @@ def test_whose_address_it_is_is_known(url: str, name: str) -> None:
         "https://h.example/v1/",
         " https://h.example/v1// ",
         "https://h.example/v1/chat/completions",
+        "https://h.example/v1/chat/completions/?",
     ],
 )
 def test_a_base_url_as_people_paste_it(url: str) -> None:
     assert resolve(None, url, BATCHRUNNER_API_KEY=KEY).base_url == "https://h.example/v1"
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("https://h.example:abc/v1", "is no base URL"),
+        ("https://h.example:99999/v1", "is no base URL"),
+        ("https://[::1/v1", "is no base URL"),
+        ("https://h.example/a b/v1", "is no base URL"),
+        (
+            "https://x.openai.azure.com/openai?api-version=1",
+            "leave out what comes after https://x.openai.azure.com/openai",
+        ),
+        ("https://me:secret@h.example/v1", "no user and no password"),
+    ],
+)
+def test_a_url_that_can_be_no_base_is_told(url: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as caught:
+        resolve(None, url, BATCHRUNNER_API_KEY=KEY)
+    assert "secret" not in str(caught.value)
+
+
+def test_the_address_in_a_file_of_ones_own_is_read_like_any_other(tmp_path: Path) -> None:
+    path = provider_file(tmp_path, 'title = "Mine"\nbase_url = "https://h.example/v1/chat/completions/"\n')
+    assert resolve(path, BATCHRUNNER_API_KEY=KEY).base_url == "https://h.example/v1"
 
 
 def test_a_server_of_ones_own_needs_no_key() -> None:
