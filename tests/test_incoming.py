@@ -3,6 +3,7 @@
 import json
 from itertools import pairwise
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -11,6 +12,8 @@ from hypothesis import strategies as st
 
 from batchrunner.api.incoming import IncomingReply
 from batchrunner.api.outgoing import outgoing
+from batchrunner.config import RetrySettings
+from batchrunner.retry import GiveUp, Retry, Snooze, decide
 from batchrunner.task import Failure, FailureClass, Success, Usage
 
 NOW = 1_790_000_000.0
@@ -104,6 +107,20 @@ def test_an_error_after_the_first_token_may_have_been_charged() -> None:
         outcome = read(raw)
         assert isinstance(outcome, Failure)
         assert (outcome.kind, outcome.maybe_charged) == (FailureClass.BAD_REQUEST, charged)
+
+
+def test_an_overload_in_the_middle_of_an_answer_uses_up_a_try() -> None:
+    """It may be paid for each time; one that comes before the answer costs nothing."""
+    error = b'event: error\ndata: {"type": "overloaded_error", "message": "x"}\n\n'
+    for raw, verdict in ((error, Snooze), (chunks({"content": "a"}, finish=None, done=False) + error, Retry)):
+        outcome = read(raw)
+        assert isinstance(outcome, Failure)
+        assert outcome.kind is FailureClass.OVERLOADED
+        assert outcome.maybe_charged is (verdict is Retry)
+        assert isinstance(decide(outcome, failures=0, policy=RetrySettings(), rng=Random(1)), verdict)
+        assert isinstance(decide(outcome, failures=2, policy=RetrySettings(), rng=Random(1)), GiveUp) is (
+            verdict is Retry
+        )
 
 
 @pytest.mark.parametrize("vector", RECORDED, ids=lambda vector: vector["id"])

@@ -25,6 +25,7 @@ MESSAGE_LENGTH = 500  # characters of a provider's message that are kept beside 
 TOKENS_MAX = 10**9  # more in one reply is nonsense
 OK, TOO_LARGE, TOO_MANY = 200, 413, 429
 FAR_OFF = 3600.0  # seconds; a reset that OpenRouter names this far ahead is of a day's allowance
+_TURNED_AWAY = frozenset({FailureClass.RATE_LIMIT, FailureClass.CONCURRENCY, FailureClass.OVERLOADED})
 _LIMITED = frozenset({FailureClass.RATE_LIMIT, FailureClass.REQUEST_TOO_LARGE, FailureClass.QUOTA_EXHAUSTED})
 _Tokens = Usage | None
 
@@ -156,7 +157,8 @@ def _failure(status: int, answer: _Answer | None, body: bytes, head: _Head) -> F
     if answer is None:
         failure: Failure | None = _malformed(body, "HTTP 200, but the body is no answer")
     elif answer.choices and isinstance(answer.choices[0].error, dict):  # OpenRouter's, where a provider broke off
-        failure = replace(_refusal(status, answer.choices[0].error, body, head), usage=_usage(answer.usage))
+        failure = _refusal(status, answer.choices[0].error, body, head)
+        failure = replace(failure, usage=_usage(answer.usage), maybe_charged=True)
     elif answer.choices:
         failure = _empty(answer.choices[0], body, answer.usage)
     elif isinstance(answer.output, list) and all(map(_is_reasoning, answer.output)):
@@ -247,7 +249,7 @@ def _refusal(status: int, error: Mapping[str, Any], body: bytes, head: _Head) ->
         dimension=told.dimension,
         hint=advice,
         request_id=string(error.get("request_id")),
-        maybe_charged=assumed >= 500,  # noqa: PLR2004
+        maybe_charged=assumed >= 500 and found not in _TURNED_AWAY,  # noqa: PLR2004
         quota=said,
     )
 
