@@ -16,7 +16,7 @@ from batchrunner.api.times import WAIT_MAX, seconds_until
 from batchrunner.config import RetrySettings
 from batchrunner.quota import Dimension
 from batchrunner.retry import GiveUp, Retry, Snooze, Stop, decide
-from batchrunner.task import Failure, FailureClass, Success
+from batchrunner.task import Failure, FailureClass, Success, Usage
 
 ACTIONS: dict[str, tuple[type, ...]] = {
     "wait": (Snooze,),
@@ -224,6 +224,48 @@ def test_a_strange_usage_never_costs_the_answer(usage: str) -> None:
     outcome = read_reply(200, [], body, now=NOW)
     assert isinstance(outcome, Success)
     assert outcome.usage is None
+
+
+@pytest.mark.parametrize(
+    ("usage", "read"),
+    [
+        (
+            {
+                "prompt_tokens": 10120,
+                "completion_tokens": 1499,
+                "total_tokens": 14428,
+                "prompt_tokens_details": {"cached_tokens": 128},
+                "completion_tokens_details": {"reasoning_tokens": 2809},
+            },
+            Usage(prompt_tokens=10120, completion_tokens=4308, cached_tokens=128, reasoning_tokens=2809),
+        ),
+        (
+            {"prompt_tokens": 20, "completion_tokens": 151, "total_tokens": 553},
+            Usage(prompt_tokens=20, completion_tokens=533),
+        ),
+        (
+            {"prompt_tokens": 20, "completion_tokens": 30, "total_tokens": 0},
+            Usage(prompt_tokens=20, completion_tokens=30),
+        ),
+        ({"prompt_tokens": 20, "total_tokens": 20}, Usage(prompt_tokens=20)),
+        ({"total_tokens": 20}, Usage(prompt_tokens=20)),
+        (
+            {"prompt_tokens": 20, "completion_tokens": 1, "cached_tokens": 16},
+            Usage(prompt_tokens=20, completion_tokens=1, cached_tokens=16),
+        ),
+        (
+            {"prompt_tokens": 20, "completion_tokens": 1, "prompt_cache_hit_tokens": 16, "prompt_cache_miss_tokens": 4},
+            Usage(prompt_tokens=20, completion_tokens=1, cached_tokens=16),
+        ),
+        ({"input_tokens": 5, "output_tokens": 7}, Usage(prompt_tokens=5, completion_tokens=7)),
+    ],
+)
+def test_usage_in_each_providers_way(usage: dict[str, Any], read: Usage) -> None:
+    """Where the total is more than its parts, the rest is reasoning, which is paid like any answer."""
+    answer = {"choices": [{"message": {"content": "yes"}}], "usage": usage}
+    outcome = read_reply(200, [], json.dumps(answer).encode(), now=NOW)
+    assert isinstance(outcome, Success)
+    assert outcome.usage == read
 
 
 _TEXT = st.text(st.characters(codec="latin-1"), max_size=40)

@@ -51,6 +51,8 @@ class _Usage(msgspec.Struct):
     input_tokens: int | None = None
     output_tokens: int | None = None
     total_tokens: int | None = None
+    cached_tokens: int | None = None  # Moonshot's place
+    prompt_cache_hit_tokens: int | None = None  # DeepSeek's
     prompt_tokens_details: _Details | None = None
     completion_tokens_details: _Details | None = None
     input_tokens_details: _Details | None = None
@@ -304,16 +306,21 @@ def _usage(value: Any) -> _Tokens:
         return None
     prompt = _count(seen.prompt_tokens, seen.input_tokens)
     completion = _count(seen.completion_tokens, seen.output_tokens)
+    total = _count(seen.total_tokens)
     if prompt is None and completion is None:
-        prompt = _count(seen.total_tokens)
+        prompt = total
         if prompt is None:
             return None
+    if completion is not None and total is not None:
+        completion = max(
+            completion, total - (prompt or 0)
+        )  # xAI's and Gemini's leaves the reasoning out, which is paid
     cached = seen.prompt_tokens_details or seen.input_tokens_details or _Details()
     reasoning = seen.completion_tokens_details or seen.output_tokens_details or _Details()
     return Usage(
         prompt_tokens=prompt or 0,
         completion_tokens=completion or 0,
-        cached_tokens=_count(cached.cached_tokens) or 0,
+        cached_tokens=_count(cached.cached_tokens, seen.cached_tokens, seen.prompt_cache_hit_tokens) or 0,
         reasoning_tokens=_count(reasoning.reasoning_tokens) or 0,
     )
 
