@@ -72,6 +72,8 @@ def test_a_stream_comes_to_an_answer() -> None:
         (b'data: {"error": {"message": "x"}}\n\n', FailureClass.SERVER_ERROR),
         (b'event: error\ndata: {"type": "overloaded_error", "message": "x"}\n\n', FailureClass.OVERLOADED),
         (b"event: error\ndata: upstream went away\n\n", FailureClass.SERVER_ERROR),
+        (b'data: {"code": "DataInspectionFailed", "message": "x"}\n\n', FailureClass.CONTENT_FILTER),
+        (b'data: {"code": 401, "msg": "x", "success": false}\n\n', FailureClass.AUTH),
     ],
 )
 def test_what_is_no_answer_has_its_class(raw: bytes, kind: FailureClass) -> None:
