@@ -1,9 +1,10 @@
 """What a run is told: settings as values, their defaults, and their validation. Nothing here reads the environment."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from batchrunner.errors import ConfigError
 from batchrunner.provider import GENERIC, Provider
@@ -37,6 +38,15 @@ class Secret:
         return "***"
 
 
+def _parts(url: str) -> SplitResult | None:
+    """None where it is none at all: a port that is no number, half a bracket, a space."""
+    try:
+        parts = urlsplit(url)
+        return parts if parts.port != 0 and not re.search(r"\s", url) else None
+    except ValueError:
+        return None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
     """Where requests go. The key is bound to this origin and goes nowhere else.
@@ -52,11 +62,16 @@ class Endpoint:
     ca_file: str | None = None
 
     def __post_init__(self) -> None:
-        parts = urlsplit(self.base_url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        parts = _parts(self.base_url)
+        if parts is None or parts.scheme not in ("http", "https") or not parts.hostname:
             raise ConfigError(f"{self.base_url!r} is no base URL; it should look like https://host/v1")
-        if parts.username or parts.password or parts.query or parts.fragment:
-            raise ConfigError("a base URL has no user, password, query or fragment; give the key by --key-env")
+        if parts.username or parts.password:
+            raise ConfigError("a base URL has no user and no password; give the key by --key-env")
+        if parts.query or parts.fragment:
+            raise ConfigError(
+                f"a base URL ends with its path; leave out what comes after {self.base_url.partition('?')[0]} "
+                "(Azure: https://NAME.openai.azure.com/openai/v1 needs no api-version)"
+            )
         if parts.scheme == "http" and self.key is not None and parts.hostname not in LOOPBACK:
             raise ConfigError(f"{self.base_url} would send the key unencrypted; use https")
         object.__setattr__(self, "base_url", self.base_url.rstrip("/"))

@@ -1,15 +1,17 @@
-"""Is it this one request, or would every other fail as well? Asked where a provider is known to mix the two up.
+"""Is it this one request, or would every other fail as well? Asked where the two may be mixed up.
 
 A router answers "no such model" for a parameter that none of its servers takes, a proxy passes on the 401 of one of its
-many keys. So at a provider that misreports a class, one task's word does not stop a run: others have to say the same,
-with no answer between them.
+many keys. And everywhere a 400 may quote a prompt that speaks of keys and models, and a 403 come from a filter in front
+of the server, for a prompt that looks like an attack. Then one task's word does not stop a run: others have to say the
+same, with no answer between them.
 """
 
 from collections.abc import Collection
 from enum import Enum, auto
 
-from batchrunner.task import FailureClass
+from batchrunner.task import Failure, FailureClass
 
+_OF_A_REQUEST = frozenset({400, 403, 422})  # statuses that blame the request, or may
 TASKS, TASKS_ONCE_ANSWERED = 2, 3  # that have to say it: where none was answered in this run yet, and after that
 
 
@@ -34,9 +36,10 @@ class Confirm:
         self._answers += 1
         self._since_answer.clear()
 
-    def find(self, task_id: int, kind: FailureClass) -> Finding:
-        """Of this class of failure at this task. A task is asked once more at most, so no doubt lasts for ever."""
-        if kind not in self._misreports:
+    def find(self, task_id: int, failure: Failure) -> Finding:
+        """Of this failure of a task. A task is asked once more at most, so no doubt lasts for ever."""
+        kind = failure.kind
+        if kind not in self._misreports and failure.status not in _OF_A_REQUEST:
             return Finding.EVERYBODY
         earlier = self._accused.setdefault((kind, task_id), self._answers)
         if earlier < self._answers:

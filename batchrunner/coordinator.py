@@ -146,7 +146,7 @@ class Coordinator:
 
     def _confirmed(self, stop: Stop, lease: Lease, lane: Lane) -> Verdict:
         """Where the provider misreports, a second task has to say the same."""
-        match lane.confirm.find(lease.task_id, stop.reason.kind):
+        match lane.confirm.find(lease.task_id, stop.reason):
             case Finding.EVERYBODY:
                 return stop
             case Finding.THIS_ONE:

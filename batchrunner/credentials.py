@@ -49,7 +49,7 @@ def resolve_endpoint(
     """
     url = None if base_url is None else _base(base_url)
     known = _known(provider, url)
-    url = url or known.base_url
+    url = url or _base(known.base_url)
     if not url and known is not GENERIC:
         raise ConfigError(f"{known.title} has no address that is everybody's: give yours by --base-url https://…")
     if not url:
@@ -58,7 +58,6 @@ def resolve_endpoint(
             "give any OpenAI-compatible endpoint (--base-url https://host/v1), or set one in batchrunner.toml "
             '(provider = "zhipu"). To rehearse without a key: batchrunner simulator'
         )
-    Endpoint(base_url=url)  # a URL that makes no sense is told before a key is missed
     if source is None:
         return Endpoint(base_url=url, provider=known, proxy=proxy, ca_file=ca_file)
     variables = (KEY_VARIABLE, *known.key_variables)
@@ -72,8 +71,12 @@ def resolve_endpoint(
 
 
 def _base(url: str) -> str:
-    """A base URL as people paste it: with a slash at its end, or with the path of an endpoint."""
-    return _ENDPOINT.sub("", url.strip()).rstrip("/")
+    """A base URL as people paste it: with a slash or a question mark at its end, or with the path of an endpoint.
+
+    One that makes no sense is told before a key is missed.
+    """
+    base = _ENDPOINT.sub("", url.strip().rstrip("?#")).rstrip("/")
+    return Endpoint(base_url=base).base_url if base else ""
 
 
 def _known(name: str | None, url: str | None) -> Provider:

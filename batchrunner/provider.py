@@ -27,10 +27,13 @@ Range = tuple[float, float]  # from, to; both belong to it
 
 
 class Rates(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Money for a million tokens, in the provider's currency. ``cached``: for prompt tokens read from its cache."""
+    """Money for a million tokens, in the provider's currency. ``cached``: for prompt tokens read from its cache.
+
+    One that is not stated is not known, and never 0; an embedding's answer costs 0.
+    """
 
     input: Decimal
-    output: Decimal = Decimal(0)
+    output: Decimal
     cached: Decimal | None = None  # None: as ``input``
 
 
@@ -168,6 +171,8 @@ def read_provider(path: Path) -> Provider:
         raise ConfigError(f"{path}: can't be read ({error.strerror})") from None
     except (UnicodeDecodeError, tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
         raise ConfigError(f"{path}: {error}") from None
+    if fault := _header_fault(provider):
+        raise ConfigError(f"{path}: {fault}")
     for place, rule in enumerate(provider.errors, start=1):
         if fault := _fault(rule):
             raise ConfigError(f"{path}: error rule {place} {fault}")
@@ -199,6 +204,16 @@ def _unknown(name: str) -> str:
     close = get_close_matches(name, provider_names(), n=2)
     near = f"; did you mean {' or '.join(close)}?" if close else f"; there are {', '.join(provider_names())}."
     return f"provider {name!r} is not known{near} Any other: --base-url https://host/v1, or --provider-file FILE"
+
+
+def _header_fault(provider: Provider) -> str | None:
+    """Why no key can be sent so."""
+    if not re.fullmatch(r"[\w!#$%&'*+.^`|~-]+", provider.key_header, re.ASCII):
+        return f"key_header = {provider.key_header!r} is no name of a header"
+    left = provider.key_format.replace("{key}", "", 1)
+    if left == provider.key_format or not re.fullmatch(r"[ -z|~]*", left):
+        return f"key_format = {provider.key_format!r} should hold {{key}} once, such as 'Bearer {{key}}'"
+    return None
 
 
 def _fault(rule: ErrorRule) -> str | None:

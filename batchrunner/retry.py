@@ -1,9 +1,9 @@
 """What becomes of a task after an attempt: one verdict for each class of failure. Pure; the dice are handed in.
 
-Rate limits, overload and an unreachable server use up no try. Server errors, timeouts and broken connections do, and
-wait an exponential backoff with full jitter between tries. What the task itself is at fault for fails it; what would
-fail every task stops the run and leaves the tasks pending. An answer that was received whole is never asked for
-again.
+Rate limits, overload and an unreachable server use up no try, unless an answer had begun that may have to be paid for.
+Server errors, timeouts and broken connections do, and wait an exponential backoff with full jitter between tries. What
+the task itself is at fault for fails it; what would fail every task stops the run and leaves the tasks pending. An
+answer that was received whole is never asked for again.
 """
 
 from dataclasses import dataclass
@@ -108,12 +108,12 @@ def _decide(failure: Failure, *, failures: int, policy: RetrySettings, rng: Rand
         return Stop(failure)
     if failure.kind is FailureClass.QUOTA_WINDOW:
         return Stop(failure, later=True)
-    if failure.kind in SNOOZE:
+    if failure.kind in SNOOZE and not failure.maybe_charged:
         return Snooze(max(asked, rng.uniform(SNOOZE_FROM, SNOOZE_TO)))
     if failure.kind is FailureClass.UNREACHABLE or (outage and failure.kind in DOWN):
         return Snooze(max(asked, backoff(failures + 1, policy=policy, rng=rng)))
     tries = min(policy.attempts, TRIES_OF.get(failure.kind, policy.attempts))
-    if (failure.kind in BACK_OFF or _is_nothing(failure)) and failures + 1 < tries:
+    if (failure.kind in BACK_OFF | SNOOZE or _is_nothing(failure)) and failures + 1 < tries:
         return Retry(max(asked, backoff(failures + 1, policy=policy, rng=rng)))
     return GiveUp(failure)
 

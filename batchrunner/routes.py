@@ -116,6 +116,10 @@ def resolve_routes(
 
 def _resolve(lane: LaneTable, limits: LimitSettings, environ: Mapping[str, str], *, keys: bool) -> Route:
     name = lane.label
+    if lane.provider is None and lane.base_url is None:
+        raise ConfigError(f"lane {name!r}: where does it go? It needs a provider or a base_url")
+    if not all((_models(lane) or {}).values()):
+        raise ConfigError(f"lane {name!r}: models holds an empty name")
     if not _NAME.fullmatch(name):
         raise ConfigError(f"lane {name!r}: give it a name of letters, digits and . : @ _ - (and no more than 60)")
     try:

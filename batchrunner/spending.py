@@ -15,7 +15,7 @@ from batchrunner.money import Money, money_text
 from batchrunner.prices import Priced, Prices
 from batchrunner.provider import Model
 from batchrunner.record import Spending
-from batchrunner.retry import SNOOZE, Limit
+from batchrunner.retry import Limit
 from batchrunner.task import Abandoned, Failure, FailureClass, Lease, Outcome, Released, Success
 
 ALERT = 0.8  # of the budget
@@ -226,8 +226,6 @@ class Purse:
             return None
         if isinstance(outcome, Released):
             return 0
-        if isinstance(outcome, Failure) and outcome.kind in SNOOZE:
-            return 0  # turned away before anything was computed, whatever the status
         usage = outcome.usage
         if usage is not None and usage.total and not (isinstance(outcome, Failure) and outcome.kind in CUT_OFF):
             return cost_of(usage, model.price)

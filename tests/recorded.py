@@ -1,6 +1,7 @@
 """Recorded replies of real providers, and what each means; read here as the client reads them.
 
-``vectors/varied.json`` holds none of them: its replies follow the same laws with other numbers.
+``vectors/varied.json`` and ``vectors/wordings.json`` hold none of them: the replies of the one follow the same laws
+with other numbers, the words of the other are from memory of documents and of what users quote.
 """
 
 import json

@@ -63,7 +63,7 @@ def test_without_a_price_for_cached_tokens_they_cost_as_all_others() -> None:
 
 
 def test_a_part_of_a_billionth_is_rounded_up() -> None:
-    assert cost_of(Usage(prompt_tokens=1), Price(input=Decimal("0.0001"))) == 1
+    assert cost_of(Usage(prompt_tokens=1), Price(input=Decimal("0.0001"), output=Decimal(0))) == 1
 
 
 @given(PRICES, st.integers(-5, 10**7), st.integers(-5, 10**7), st.integers(-5, 10**7))
@@ -114,7 +114,7 @@ def test_only_tiers_that_can_be_reached_are_reckoned_with() -> None:
 
 def test_a_tier_that_is_dearer_than_the_one_above_it_is_the_worst_case() -> None:
     """Nobody prices like that; a bound is a bound all the same."""
-    price = Price(input=Decimal(1), tiers=(Tier(up_to=300, input=Decimal(100)),))
+    price = Price(input=Decimal(1), output=Decimal(0), tiers=(Tier(up_to=300, input=Decimal(100), output=Decimal(0)),))
     asked = body(max_tokens=1, messages="x" * 1_000)
     assert most(Model(price=price), CHAT, asked) == 300 * 100_000
 
@@ -202,7 +202,7 @@ def test_embeddings_have_no_output() -> None:
 
 
 def test_a_price_for_cached_tokens_above_the_others_is_part_of_the_bound() -> None:
-    dear = Model(price=Price(input=Decimal(1), cached=Decimal(3)))
+    dear = Model(price=Price(input=Decimal(1), output=Decimal(0), cached=Decimal(3)))
     assert most(dear, "embeddings", "{}") == (2 + FRAME) * 3_000
 
 
@@ -234,7 +234,7 @@ def test_what_has_no_bound_is_not_guessed(model: Model, endpoint: str, asked: st
         (Model(max_output=100_000, price=PRICE), "embeddings", body(), False),
         (Model(price=PRICE), "rerank", body(), False),  # nothing bounds it whatever it says
         (Model(price=PRICE), CHAT, body(n="3"), False),
-        (Model(max_output=100_000, price=Price(input=Decimal(5))), CHAT, body(), False),
+        (Model(max_output=100_000, price=Price(input=Decimal(5), output=Decimal(0))), CHAT, body(), False),
         (Model(max_output=100_000), CHAT, body(), False),
     ],
 )
@@ -243,4 +243,4 @@ def test_whether_max_tokens_would_help(model: Model, endpoint: str, asked: str, 
 
 
 def test_a_free_model_costs_nothing_at_most() -> None:
-    assert most(Model(price=Price(input=Decimal(0))), CHAT, body()) == 0
+    assert most(Model(price=Price(input=Decimal(0), output=Decimal(0))), CHAT, body()) == 0

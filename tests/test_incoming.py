@@ -3,6 +3,7 @@
 import json
 from itertools import pairwise
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -11,6 +12,8 @@ from hypothesis import strategies as st
 
 from batchrunner.api.incoming import IncomingReply
 from batchrunner.api.outgoing import outgoing
+from batchrunner.config import RetrySettings
+from batchrunner.retry import GiveUp, Retry, Snooze, decide
 from batchrunner.task import Failure, FailureClass, Success, Usage
 
 NOW = 1_790_000_000.0
@@ -38,7 +41,7 @@ def read(
     cut: Failure | None = None,
     endpoint: str = "chat/completions",
 ) -> Success | Failure:
-    reply = IncomingReply(status, headers, key=b"sk-canary")
+    reply = IncomingReply(status, headers, key=b"sk-canary-4711-0815")
     reply.feed(raw)
     return reply.outcome(endpoint=endpoint, now=NOW, cut=cut)
 
@@ -69,6 +72,8 @@ def test_a_stream_comes_to_an_answer() -> None:
         (b'data: {"error": {"message": "x"}}\n\n', FailureClass.SERVER_ERROR),
         (b'event: error\ndata: {"type": "overloaded_error", "message": "x"}\n\n', FailureClass.OVERLOADED),
         (b"event: error\ndata: upstream went away\n\n", FailureClass.SERVER_ERROR),
+        (b'data: {"code": "DataInspectionFailed", "message": "x"}\n\n', FailureClass.CONTENT_FILTER),
+        (b'data: {"code": 401, "msg": "x", "success": false}\n\n', FailureClass.AUTH),
     ],
 )
 def test_what_is_no_answer_has_its_class(raw: bytes, kind: FailureClass) -> None:
@@ -106,6 +111,41 @@ def test_an_error_after_the_first_token_may_have_been_charged() -> None:
         assert (outcome.kind, outcome.maybe_charged) == (FailureClass.BAD_REQUEST, charged)
 
 
+@pytest.mark.parametrize(
+    ("status", "key", "is_kept"),
+    [
+        (200, "k", True),
+        (200, "ollama", True),
+        (200, "sk-4711-0815-2342", False),
+        (401, "me", True),
+        (401, "sk-471-x", False),
+    ],
+)
+def test_a_key_that_is_a_word_is_not_taken_out_of_answers(status: int, key: str, is_kept: bool) -> None:
+    """Servers of one's own are given any key, and their answers must not lose that word, or their usage its name."""
+    value = {"choices": [{"message": {"content": f"about {key}"}}], "usage": {"prompt_tokens": 3}, "message": key}
+    reply = IncomingReply(status, [], key=key.encode())
+    reply.feed(json.dumps(value).encode())
+    outcome = reply.outcome(endpoint="chat/completions", now=NOW)
+    assert outcome.body is not None
+    assert (key.encode() in outcome.body) is is_kept
+    assert (outcome.usage is not None) is (status == 200)
+
+
+def test_an_overload_in_the_middle_of_an_answer_uses_up_a_try() -> None:
+    """It may be paid for each time; one that comes before the answer costs nothing."""
+    error = b'event: error\ndata: {"type": "overloaded_error", "message": "x"}\n\n'
+    for raw, verdict in ((error, Snooze), (chunks({"content": "a"}, finish=None, done=False) + error, Retry)):
+        outcome = read(raw)
+        assert isinstance(outcome, Failure)
+        assert outcome.kind is FailureClass.OVERLOADED
+        assert outcome.maybe_charged is (verdict is Retry)
+        assert isinstance(decide(outcome, failures=0, policy=RetrySettings(), rng=Random(1)), verdict)
+        assert isinstance(decide(outcome, failures=2, policy=RetrySettings(), rng=Random(1)), GiveUp) is (
+            verdict is Retry
+        )
+
+
 @pytest.mark.parametrize("vector", RECORDED, ids=lambda vector: vector["id"])
 def test_recorded_streams(vector: dict[str, Any]) -> None:
     """What providers did send in the middle of a stream."""
@@ -135,7 +175,7 @@ def test_a_stream_is_taken_whatever_it_is_called(kind: str) -> None:
     [
         (200, b'{"error": {"code": "1113", "message": "x"}}', FailureClass.QUOTA_EXHAUSTED),
         (200, b"<html>", FailureClass.MALFORMED_SUCCESS),
-        (401, b'{"error": {"message": "bad key sk-canary"}}', FailureClass.AUTH),
+        (401, b'{"error": {"message": "bad key sk-canary-4711-0815"}}', FailureClass.AUTH),
         (500, chunks({"content": "a"}), FailureClass.SERVER_ERROR),
     ],
 )
@@ -144,14 +184,14 @@ def test_an_error_in_place_of_a_stream(status: int, raw: bytes, kind: FailureCla
     outcome = read(raw, status=status)
     assert isinstance(outcome, Failure)
     assert outcome.kind is kind
-    assert outcome.body == raw.replace(b"sk-canary", b"***")
+    assert outcome.body == raw.replace(b"sk-canary-4711-0815", b"***")
 
 
 def test_a_key_echoed_by_a_stream_is_not_kept() -> None:
     """Not even one that came in two pieces."""
-    outcome = read(chunks({"content": "it is sk-can"}, {"content": "ary"}))
+    outcome = read(chunks({"content": "it is sk-can"}, {"content": "ary-4711-0815"}))
     assert outcome.body is not None
-    assert b"sk-canary" not in outcome.body
+    assert b"sk-canary-4711-0815" not in outcome.body
 
 
 _WHOLE = chunks({"reasoning_content": "嗯"}, {"content": "Hel"}, {"content": "lo 😀"}, usage={"prompt_tokens": 3})

@@ -141,6 +141,23 @@ def provider_file(folder: Path, text: str) -> str:
 
 
 @pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('key_format = "Bearer"', "key_format = 'Bearer' should hold {key} once"),
+        ('key_format = "Bearer {kee}"', "should hold {key} once"),
+        ('key_format = "{key}\\n"', "should hold {key} once"),
+        ('key_header = "x key"', "key_header = 'x key' is no name of a header"),
+        ('[models."m"]\nprice = { input = 1 }', "missing required field `output`"),
+    ],
+)
+def test_a_file_that_would_send_no_key_or_forgets_half_a_price_is_told(tmp_path: Path, line: str, message: str) -> None:
+    path = provider_file(tmp_path, f'extends = "zai"\n{line}\n')
+    with pytest.raises(ConfigError) as caught:
+        load_provider(path)
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
     ("url", "name"),
     [
         ("https://api.groq.com/openai/v1", "groq"),
@@ -164,10 +181,36 @@ def test_whose_address_it_is_is_known(url: str, name: str) -> None:
         "https://h.example/v1/",
         " https://h.example/v1// ",
         "https://h.example/v1/chat/completions",
+        "https://h.example/v1/chat/completions/?",
     ],
 )
 def test_a_base_url_as_people_paste_it(url: str) -> None:
     assert resolve(None, url, BATCHRUNNER_API_KEY=KEY).base_url == "https://h.example/v1"
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("https://h.example:abc/v1", "is no base URL"),
+        ("https://h.example:99999/v1", "is no base URL"),
+        ("https://[::1/v1", "is no base URL"),
+        ("https://h.example/a b/v1", "is no base URL"),
+        (
+            "https://x.openai.azure.com/openai?api-version=1",
+            "leave out what comes after https://x.openai.azure.com/openai",
+        ),
+        ("https://me:secret@h.example/v1", "no user and no password"),
+    ],
+)
+def test_a_url_that_can_be_no_base_is_told(url: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as caught:
+        resolve(None, url, BATCHRUNNER_API_KEY=KEY)
+    assert "secret" not in str(caught.value)
+
+
+def test_the_address_in_a_file_of_ones_own_is_read_like_any_other(tmp_path: Path) -> None:
+    path = provider_file(tmp_path, 'title = "Mine"\nbase_url = "https://h.example/v1/chat/completions/"\n')
+    assert resolve(path, BATCHRUNNER_API_KEY=KEY).base_url == "https://h.example/v1"
 
 
 def test_a_server_of_ones_own_needs_no_key() -> None:
@@ -212,12 +255,21 @@ def priced(price: str) -> str:
         ('title = "x"\nerrors = [{ class = "auth", message = "(" }]', "is no regular expression"),
         ('extends = "zia"', "provider 'zia' is not known; did you mean zai"),
         ("title = ", "mine.toml: Invalid value"),
-        (priced("input = -1"), '[models."m"] price: a price is 0 or more'),
-        (priced("input = 1, tiers = [{ input = 1 }]"), "tier 1 ends nowhere: it needs up_to or answer_up_to"),
-        (priced("input = 1, tiers = [{ up_to = -1, input = 1 }]"), "tier 1 ends nowhere"),
-        (priced("input = 1, tiers = [{ up_to = 5, input = nan }]"), "tier 1: a price is 0 or more"),
-        (priced("input = 3, tiers = [{ up_to = 9, input = 2 }, { up_to = 5, input = 1 }]"), "tier 2 never holds"),
-        (priced("input = 1, tiers = [{ upto = 5, input = 1 }]"), "unknown field `upto`"),
+        (priced("input = -1, output = 0"), '[models."m"] price: a price is 0 or more'),
+        (
+            priced("input = 1, output = 0, tiers = [{ input = 1, output = 0 }]"),
+            "tier 1 ends nowhere: it needs up_to or answer_up_to",
+        ),
+        (priced("input = 1, output = 0, tiers = [{ up_to = -1, input = 1, output = 0 }]"), "tier 1 ends nowhere"),
+        (
+            priced("input = 1, output = 0, tiers = [{ up_to = 5, input = nan, output = 0 }]"),
+            "tier 1: a price is 0 or more",
+        ),
+        (
+            priced("input = 3, output = 0, tiers=[{up_to=9, input = 2, output=0}, {up_to=5, input = 1, output=0}]"),
+            "tier 2 never holds",
+        ),
+        (priced("input = 1, output = 0, tiers = [{ upto = 5, input = 1, output = 0 }]"), "unknown field `upto`"),
     ],
 )
 def test_what_is_wrong_in_a_file_is_told(tmp_path: Path, text: str, said: str) -> None:

@@ -16,7 +16,7 @@ from batchrunner.api.times import WAIT_MAX, seconds_until
 from batchrunner.config import RetrySettings
 from batchrunner.quota import Dimension
 from batchrunner.retry import GiveUp, Retry, Snooze, Stop, decide
-from batchrunner.task import Failure, FailureClass, Success
+from batchrunner.task import Failure, FailureClass, Success, Usage
 
 ACTIONS: dict[str, tuple[type, ...]] = {
     "wait": (Snooze,),
@@ -148,6 +148,26 @@ def test_retry_after_in_any_of_its_forms(headers: dict[str, str], seconds: float
             FailureClass.EMPTY_REASONING,
         ),
         (b'{"choices": [{"message": {"content": null}, "finish_reason": "sensitive"}]}', FailureClass.CONTENT_FILTER),
+        (b'{"choices": [{"message": {}, "finish_reason": "content_filter: RECITATION"}]}', FailureClass.CONTENT_FILTER),
+        (
+            b'{"choices": [{"message": {"content": " \\n"}, "finish_reason": "MAX_TOKENS"}]}',
+            FailureClass.EMPTY_REASONING,
+        ),
+        (
+            b'{"choices": [{"message": {"content": [{"type": "thinking"}]}, "finish_reason": "length"}]}',
+            FailureClass.EMPTY_REASONING,
+        ),
+        (
+            b'{"choices": [{"message": {"content": "half an ans"}, "finish_reason": "error"}]}',
+            FailureClass.SERVER_ERROR,
+        ),
+        (
+            b'{"choices": [{"message": {"content": "half"}, "error": {"code": 429, "message": "slow"}}]}',
+            FailureClass.RATE_LIMIT,
+        ),
+        (b'{"code": "Throttling.RateQuota", "message": "Requests rate limit exceeded"}', FailureClass.RATE_LIMIT),
+        (b'{"code": 401, "msg": "the token has expired", "success": false}', FailureClass.AUTH),
+        (b'{"error": ""}', FailureClass.MALFORMED_SUCCESS),
     ],
 )
 def test_a_200_without_an_answer_is_not_a_success(body: bytes, kind: FailureClass) -> None:
@@ -155,6 +175,19 @@ def test_a_200_without_an_answer_is_not_a_success(body: bytes, kind: FailureClas
     outcome = read_reply(200, [], body, now=NOW)
     assert isinstance(outcome, Failure)
     assert (outcome.kind, outcome.body) == (kind, body)
+
+
+@pytest.mark.parametrize("nothing", ["null", "{}", '""', "false", "[]"])
+def test_an_error_that_says_nothing_never_costs_the_answer(nothing: str) -> None:
+    """Some servers have the field in every reply."""
+    answer = f'{{"error": {nothing}, "code": "", "choices": [{{"message": {{"content": "yes"}}}}]}}'
+    assert isinstance(read_reply(200, [], answer.encode(), now=NOW), Success)
+
+
+@pytest.mark.parametrize("content", ['"half"', '[{"type": "text", "text": "half"}]', '[{"type": "image_url"}]'])
+def test_an_answer_that_was_cut_short_by_max_tokens_is_an_answer(content: str) -> None:
+    body = f'{{"choices": [{{"message": {{"content": {content}}}, "finish_reason": "length"}}]}}'
+    assert isinstance(read_reply(200, [], body.encode(), now=NOW), Success)
 
 
 @pytest.mark.parametrize(
@@ -191,6 +224,48 @@ def test_a_strange_usage_never_costs_the_answer(usage: str) -> None:
     outcome = read_reply(200, [], body, now=NOW)
     assert isinstance(outcome, Success)
     assert outcome.usage is None
+
+
+@pytest.mark.parametrize(
+    ("usage", "read"),
+    [
+        (
+            {
+                "prompt_tokens": 10120,
+                "completion_tokens": 1499,
+                "total_tokens": 14428,
+                "prompt_tokens_details": {"cached_tokens": 128},
+                "completion_tokens_details": {"reasoning_tokens": 2809},
+            },
+            Usage(prompt_tokens=10120, completion_tokens=4308, cached_tokens=128, reasoning_tokens=2809),
+        ),
+        (
+            {"prompt_tokens": 20, "completion_tokens": 151, "total_tokens": 553},
+            Usage(prompt_tokens=20, completion_tokens=533),
+        ),
+        (
+            {"prompt_tokens": 20, "completion_tokens": 30, "total_tokens": 0},
+            Usage(prompt_tokens=20, completion_tokens=30),
+        ),
+        ({"prompt_tokens": 20, "total_tokens": 20}, Usage(prompt_tokens=20)),
+        ({"total_tokens": 20}, Usage(prompt_tokens=20)),
+        (
+            {"prompt_tokens": 20, "completion_tokens": 1, "cached_tokens": 16},
+            Usage(prompt_tokens=20, completion_tokens=1, cached_tokens=16),
+        ),
+        (
+            {"prompt_tokens": 20, "completion_tokens": 1, "prompt_cache_hit_tokens": 16, "prompt_cache_miss_tokens": 4},
+            Usage(prompt_tokens=20, completion_tokens=1, cached_tokens=16),
+        ),
+        ({"input_tokens": 5, "output_tokens": 7}, Usage(prompt_tokens=5, completion_tokens=7)),
+    ],
+)
+def test_usage_in_each_providers_way(usage: dict[str, Any], read: Usage) -> None:
+    """Where the total is more than its parts, the rest is reasoning, which is paid like any answer."""
+    answer = {"choices": [{"message": {"content": "yes"}}], "usage": usage}
+    outcome = read_reply(200, [], json.dumps(answer).encode(), now=NOW)
+    assert isinstance(outcome, Success)
+    assert outcome.usage == read
 
 
 _TEXT = st.text(st.characters(codec="latin-1"), max_size=40)

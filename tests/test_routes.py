@@ -92,6 +92,8 @@ def test_python_says_words_tables_and_files(tmp_path: Path) -> None:
         ("[[lane]]\nprovider = 'openai'\n[[lane]]\nname = 'x'\nprovider = 'openai'", "are one endpoint and key"),
         ("[[lane]]\nbase_url = 'https://c.example/v1'", "lane 'c.example': no key"),
         ("[[lane]]\nprovider = 'openai'\nkey_env = 'NONE'", "lane 'openai': --key-env NONE"),
+        ("[[lane]]\nname = 'a'", "lane 'a': where does it go"),
+        ("[[lane]]\nprovider = 'openai'\nmodels = { a = '' }", "lane 'openai': models holds an empty name"),
         ("lane = 5", "lanes.toml: "),
         ("[[lane", "lanes.toml: "),
         ("", "lanes.toml: "),

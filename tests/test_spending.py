@@ -165,7 +165,8 @@ def failed(kind: FailureClass, **more: object) -> Failure:
         (Success(status=200, body=b"{}", usage=Usage()), None),
         (failed(FailureClass.BAD_REQUEST, status=400), 0),
         (failed(FailureClass.RATE_LIMIT, status=429), 0),
-        (failed(FailureClass.OVERLOADED, status=503, maybe_charged=True), 0),
+        (failed(FailureClass.OVERLOADED, status=503), 0),
+        (failed(FailureClass.OVERLOADED, status=200, maybe_charged=True), None),  # in the middle of a stream
         (failed(FailureClass.UNREACHABLE, sent=False), 0),
         (failed(FailureClass.EMPTY_REASONING, status=200, usage=USAGE, maybe_charged=True), PAID),
         (failed(FailureClass.TIMEOUT, maybe_charged=True), None),

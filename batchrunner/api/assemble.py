@@ -64,7 +64,7 @@ class Assembler:
         kind = chunk.get("type")
         if isinstance(kind, str) and kind.startswith("response."):
             return self._add_response(kind, chunk)
-        if chunk.get("error") or "error" in (kind, chunk.get("object")):
+        if chunk.get("error") or "error" in (kind, chunk.get("object")) or _is_flat_error(chunk):
             self._add_top(chunk)
             return self._fail(chunk)
         return self._add_chunk(chunk)
@@ -172,6 +172,11 @@ class Assembler:
         status = "completed" if self._done else "incomplete"
         message = {"type": "message", "role": "assistant", "status": status, "content": content}
         return {**self._response, "output": [message]}
+
+
+def _is_flat_error(chunk: _Value) -> bool:
+    """A code and a text where the choices should be: DashScope's way, and GLM's gateway's."""
+    return bool(chunk.get("code") and (chunk.get("message") or chunk.get("msg"))) and not chunk.get("choices")
 
 
 def _choice(index: int, kept: _Value) -> _Value:

@@ -15,6 +15,8 @@ from batchrunner.provider import GENERIC, Provider
 from batchrunner.task import Failure, FailureClass, Success
 
 EVENTS = "text/event-stream"
+# A shorter key is a word ("EMPTY", "ollama") that servers without keys are given; answers and codes are full of words.
+SECRET_IN_ERRORS, SECRET_IN_ANSWERS = 8, 16  # characters of a key from which on it is taken out
 _PLAIN = (b"{", b"[", b"<")
 _STREAMED = re.compile(rb"(\xef\xbb\xbf)?\s*(data|event|id|retry)?:")
 
@@ -102,4 +104,5 @@ class IncomingReply:
 
     def _scrubbed(self, body: bytes) -> bytes:
         """Providers echo a bad key in their error; it must not reach the database."""
-        return body.replace(self._key, b"***") if self._key else body
+        least = SECRET_IN_ANSWERS if self._status == OK else SECRET_IN_ERRORS
+        return body if self._key is None or len(self._key) < least else body.replace(self._key, b"***")

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from batchrunner.api import classify
+from batchrunner.api.errors import error_in, message_of, string
 from batchrunner.api.headers import quota, retry_hint, server_time
 from batchrunner.api.prose import Told, read_error
 from batchrunner.provider import GENERIC, Provider
@@ -24,6 +25,7 @@ MESSAGE_LENGTH = 500  # characters of a provider's message that are kept beside 
 TOKENS_MAX = 10**9  # more in one reply is nonsense
 OK, TOO_LARGE, TOO_MANY = 200, 413, 429
 FAR_OFF = 3600.0  # seconds; a reset that OpenRouter names this far ahead is of a day's allowance
+_TURNED_AWAY = frozenset({FailureClass.RATE_LIMIT, FailureClass.CONCURRENCY, FailureClass.OVERLOADED})
 _LIMITED = frozenset({FailureClass.RATE_LIMIT, FailureClass.REQUEST_TOO_LARGE, FailureClass.QUOTA_EXHAUSTED})
 _Tokens = Usage | None
 
@@ -49,6 +51,8 @@ class _Usage(msgspec.Struct):
     input_tokens: int | None = None
     output_tokens: int | None = None
     total_tokens: int | None = None
+    cached_tokens: int | None = None  # Moonshot's place
+    prompt_cache_hit_tokens: int | None = None  # DeepSeek's
     prompt_tokens_details: _Details | None = None
     completion_tokens_details: _Details | None = None
     input_tokens_details: _Details | None = None
@@ -66,12 +70,16 @@ class _Choice(msgspec.Struct):
     message: _Message | None = None
     text: Any = None
     finish_reason: Any = None
+    error: Any = None
 
 
 class _Answer(msgspec.Struct):
     choices: list[_Choice] | None = None
     usage: Any = None
     error: Any = None
+    code: Any = None
+    message: Any = None
+    msg: Any = None
     data: Any = msgspec.UNSET
     output: Any = msgspec.UNSET
     results: Any = msgspec.UNSET
@@ -82,15 +90,19 @@ class _Answer(msgspec.Struct):
 
 _STATUS = re.compile("[45][0-9][0-9]")
 _SHAPED = frozenset({"chat/completions", "completions", "embeddings", "responses", "rerank", "moderations"})
-_BROKEN_OFF = frozenset({"sensitive", "network_error"})  # what there is of such an answer is not the answer
+_BROKEN_OFF = frozenset({"sensitive", "network_error", "error"})  # what there is of such an answer is not the answer
+_USED_UP = FailureClass.EMPTY_REASONING
+_FILTERED = (FailureClass.CONTENT_FILTER, "the provider withheld the answer")
 _EMPTY = {
-    "length": (FailureClass.EMPTY_REASONING, "the answer is empty: the reasoning used up max_tokens"),
-    "max_output_tokens": (FailureClass.EMPTY_REASONING, "the answer is empty: the reasoning used up max_output_tokens"),
-    "sensitive": (FailureClass.CONTENT_FILTER, "the provider withheld the answer (finish_reason: sensitive)"),
-    "content_filter": (FailureClass.CONTENT_FILTER, "the provider withheld the answer (finish_reason: content_filter)"),
+    "length": (_USED_UP, "the answer is empty: the reasoning used up max_tokens"),
+    "max_tokens": (_USED_UP, "the answer is empty: the reasoning used up max_tokens"),
+    "max_output_tokens": (_USED_UP, "the answer is empty: the reasoning used up max_output_tokens"),
+    **dict.fromkeys(("sensitive", "content_filter", "safety", "prohibited_content", "recitation"), _FILTERED),
     "model_context_window_exceeded": (FailureClass.CONTEXT_LENGTH, "prompt and answer are longer than the context"),
-    "network_error": (FailureClass.NETWORK, "the provider broke off (finish_reason: network_error)"),
+    "network_error": (FailureClass.NETWORK, "the provider broke off"),
+    "error": (FailureClass.SERVER_ERROR, "the provider broke off"),
 }
+_THOUGHTS = frozenset({"thinking", "reasoning"})  # parts of a content that are no answer
 _decode = msgspec.json.Decoder(_Answer).decode
 _decode_any = msgspec.json.Decoder().decode
 _UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
@@ -131,7 +143,7 @@ def _answer(body: bytes, endpoint: str) -> _Answer | None:
         answer = _decode(body)
     except _UNREADABLE:
         answer = None
-    if endpoint in _SHAPED or (answer is not None and (answer.choices or answer.error is not None)):
+    if endpoint in _SHAPED or (answer is not None and (answer.choices or answer.error)):
         return answer
     try:  # of a path that we do not know, any JSON is an answer
         is_json = isinstance(_decode_any(body), dict | list)
@@ -142,10 +154,13 @@ def _answer(body: bytes, endpoint: str) -> _Answer | None:
 
 def _failure(status: int, answer: _Answer | None, body: bytes, head: _Head) -> Failure | None:
     """Why this reply is not an answer; None if it is one."""
-    if status != OK or (answer is not None and answer.error is not None):
-        return _refusal(status, body, head)
+    if status != OK or (answer is not None and (answer.error or _is_flat_error(answer))):
+        return _refusal(status, _error(body), body, head)
     if answer is None:
         failure: Failure | None = _malformed(body, "HTTP 200, but the body is no answer")
+    elif answer.choices and isinstance(answer.choices[0].error, dict):  # OpenRouter's, where a provider broke off
+        failure = _refusal(status, answer.choices[0].error, body, head)
+        failure = replace(failure, usage=_usage(answer.usage), maybe_charged=True)
     elif answer.choices:
         failure = _empty(answer.choices[0], body, answer.usage)
     elif isinstance(answer.output, list) and all(map(_is_reasoning, answer.output)):
@@ -158,13 +173,32 @@ def _failure(status: int, answer: _Answer | None, body: bytes, head: _Head) -> F
     return None if failure is None else replace(failure, quota=head.quota)
 
 
+def _is_flat_error(answer: _Answer) -> bool:
+    """A code and a text where the answer should be: DashScope, SiliconFlow and GLM's gateway send them with a 200."""
+    there = (answer.choices, answer.data, answer.output, answer.results)
+    return bool(answer.code and (answer.message or answer.msg)) and not any(isinstance(part, list) for part in there)
+
+
 def _empty(choice: _Choice, body: bytes, usage: Any) -> Failure | None:
     """What an empty choice means by its finish reason, or one that was broken off; None if it is an answer."""
-    message, reason = choice.message, _string(choice.finish_reason)
+    message, reason = choice.message, _ending(choice.finish_reason)
     held = choice.text or (
-        message and (message.content or message.tool_calls or message.refusal or message.function_call)
+        message and (_says(message.content) or message.tool_calls or message.refusal or message.function_call)
     )
     return None if held and reason not in _BROKEN_OFF else _withheld(reason, body, usage)
+
+
+def _says(content: Any) -> bool:
+    """Whether there is an answer in it; it may be parts, of which the thoughts are none."""
+    if isinstance(content, list):
+        parts = [part for part in content if not isinstance(part, dict) or part.get("type") not in _THOUGHTS]
+        return any(_says(part.get("text", part)) if isinstance(part, dict) else _says(part) for part in parts)
+    return bool(content.strip() if isinstance(content, str) else content)
+
+
+def _ending(finish_reason: Any) -> str:
+    """Gemini's "content_filter: PROHIBITED_CONTENT" and "MAX_TOKENS" are what others write in small letters."""
+    return (string(finish_reason) or "").partition(":")[0].lower()
 
 
 def _withheld(reason: str | None, body: bytes, usage: Any) -> Failure | None:
@@ -172,6 +206,7 @@ def _withheld(reason: str | None, body: bytes, usage: Any) -> Failure | None:
     if meaning is None:
         return None  # an empty answer, but an answer
     kind, text = meaning
+    text = text if kind in (_USED_UP, FailureClass.CONTEXT_LENGTH) else f"{text} (finish_reason: {reason})"
     return Failure(kind=kind, message=text, status=OK, body=body, usage=_usage(usage), maybe_charged=True)
 
 
@@ -181,11 +216,11 @@ def _is_reasoning(item: Any) -> bool:
 
 def _finish_reason(answer: _Answer) -> str | None:
     if answer.choices:
-        return _string(answer.choices[0].finish_reason)
+        return string(answer.choices[0].finish_reason)
     if not isinstance(answer.output, list):
         return None
     details = answer.incomplete_details  # of the responses API
-    return (_string(details.get("reason")) if isinstance(details, dict) else None) or _string(answer.status)
+    return (string(details.get("reason")) if isinstance(details, dict) else None) or string(answer.status)
 
 
 def _malformed(body: bytes, what: str, usage: _Tokens = None) -> Failure:
@@ -194,10 +229,9 @@ def _malformed(body: bytes, what: str, usage: _Tokens = None) -> Failure:
     return Failure(kind=kind, message=message, status=OK, body=body, usage=usage, maybe_charged=True)
 
 
-def _refusal(status: int, body: bytes, head: _Head) -> Failure:
-    error = _error(body)
-    code, kind = _string(error.get("code")), _string(error.get("type"))
-    message = _string(error.get("message")) or _string(error.get("msg")) or _excerpt(body) or "no reason given"
+def _refusal(status: int, error: Mapping[str, Any], body: bytes, head: _Head) -> Failure:
+    code, kind = string(error.get("code")), string(error.get("type"))
+    message = message_of(error) or _excerpt(body) or "no reason given"
     assumed = _inner_status(code) if status == OK else status
     clock = server_time(head.headers, now=head.now)
     told = read_error(error, message, now=clock)
@@ -216,10 +250,17 @@ def _refusal(status: int, body: bytes, head: _Head) -> Failure:
         retry_after=max(waits, default=None),
         dimension=told.dimension,
         hint=advice,
-        request_id=_string(error.get("request_id")),
-        maybe_charged=assumed >= 500,  # noqa: PLR2004
+        request_id=string(error.get("request_id")),
+        maybe_charged=assumed >= 500 and found not in _TURNED_AWAY,  # noqa: PLR2004
         quota=said,
     )
+
+
+def _error(body: bytes) -> Mapping[str, Any]:
+    try:
+        return error_in(_decode_any(body))
+    except _UNREADABLE:
+        return {}
 
 
 def _inner_status(code: str | None) -> int:
@@ -251,27 +292,6 @@ def _by_limits(found: FailureClass, status: int, said: Quota, told: Told, header
     return found
 
 
-def _error(body: bytes) -> Mapping[str, Any]:
-    """The error object, in whichever shape: ``error{}``, ``error: "…"``, flat, ``detail``, ``errors[]``, a list."""
-    try:
-        value = _decode_any(body)
-    except _UNREADABLE:
-        return {}
-    if isinstance(value, list) and value:
-        value = value[0]
-    if not isinstance(value, dict):
-        return {"message": value} if isinstance(value, str) else {}
-    for key in ("error", "errors", "detail"):
-        inner = value.get(key)
-        if isinstance(inner, list) and inner:
-            inner = inner[0]
-        if isinstance(inner, dict):
-            return inner
-        if isinstance(inner, str):
-            return {**value, "message": inner}
-    return value
-
-
 def _told_usage(answer: _Answer) -> _Tokens:
     usage = _usage(answer.usage)
     if usage is None and isinstance(answer.meta, dict):  # Cohere tells a rerank's usage there
@@ -286,16 +306,21 @@ def _usage(value: Any) -> _Tokens:
         return None
     prompt = _count(seen.prompt_tokens, seen.input_tokens)
     completion = _count(seen.completion_tokens, seen.output_tokens)
+    total = _count(seen.total_tokens)
     if prompt is None and completion is None:
-        prompt = _count(seen.total_tokens)
+        prompt = total
         if prompt is None:
             return None
+    if completion is not None and total is not None:
+        completion = max(
+            completion, total - (prompt or 0)
+        )  # xAI's and Gemini's leaves the reasoning out, which is paid
     cached = seen.prompt_tokens_details or seen.input_tokens_details or _Details()
     reasoning = seen.completion_tokens_details or seen.output_tokens_details or _Details()
     return Usage(
         prompt_tokens=prompt or 0,
         completion_tokens=completion or 0,
-        cached_tokens=_count(cached.cached_tokens) or 0,
+        cached_tokens=_count(cached.cached_tokens, seen.cached_tokens, seen.prompt_cache_hit_tokens) or 0,
         reasoning_tokens=_count(reasoning.reasoning_tokens) or 0,
     )
 
@@ -303,13 +328,6 @@ def _usage(value: Any) -> _Tokens:
 def _count(*candidates: int | None) -> int | None:
     """The first that can be a number of tokens."""
     return next((value for value in candidates if value is not None and 0 <= value <= TOKENS_MAX), None)
-
-
-def _string(value: Any) -> str | None:
-    """Text, or a number that should have been text (some codes are)."""
-    if isinstance(value, bool) or not isinstance(value, str | int):
-        return None
-    return str(value) or None
 
 
 def _excerpt(body: bytes) -> str:
