@@ -16,7 +16,7 @@ from batchrunner.task import Failure, FailureClass, Success
 
 EVENTS = "text/event-stream"
 # A shorter key is a word ("EMPTY", "ollama") that servers without keys are given; answers and codes are full of words.
-SECRET_IN_ERRORS, SECRET_IN_ANSWERS = 8, 16  # characters of a key from which on it is taken out
+SECRET_IN_ERRORS, SECRET_IN_ANSWERS = 4, 12  # characters of a key from which on it is taken out
 _PLAIN = (b"{", b"[", b"<")
 _STREAMED = re.compile(rb"(\xef\xbb\xbf)?\s*(data|event|id|retry)?:")
 

@@ -312,9 +312,7 @@ def _usage(value: Any) -> _Tokens:
         if prompt is None:
             return None
     if completion is not None and total is not None:
-        completion = max(
-            completion, total - (prompt or 0)
-        )  # xAI's and Gemini's leaves the reasoning out, which is paid
+        completion = max(completion, total - (prompt or 0))  # xAI's and Gemini's has no reasoning in it, which is paid
     cached = seen.prompt_tokens_details or seen.input_tokens_details or _Details()
     reasoning = seen.completion_tokens_details or seen.output_tokens_details or _Details()
     return Usage(
