@@ -295,6 +295,8 @@ class Clock:
         """The first word on a new window, or a late one on the old."""
         assert told.reset is not None
         ours = told.epoch == self.epoch  # sent after the rollover
+        if not ours and earliest <= self._ended_at + self._slack:
+            return Reading.OLD
         early = latest <= self._ended_at + self._slack
         asked = self.probing and ours
         if self._crept(self._ended_at, latest) and (asked or not early) and not told.refused:
@@ -319,7 +321,8 @@ class Clock:
 
     def _crept(self, ended_at: float, latest: float) -> bool:
         """Whether what seems to be the next window would be far too short for one: an end that creeps is none."""
-        if not 2 * GUARD < latest - ended_at < self.period / 2:
+        length = self.period if self.is_timed else self._least_period
+        if not 2 * GUARD < latest - ended_at < length / 2:
             return False
         self._creeps = self._creeps + 1 if latest < self._crept_at + self.period else 1
         self._crept_at = latest
