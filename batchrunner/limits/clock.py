@@ -11,9 +11,12 @@ from dataclasses import dataclass
 from enum import StrEnum
 from math import floor, inf
 
-PERIODS = (1.0, 10.0, 60.0, 300.0, 3600.0, 86400.0)
+from batchrunner.limits.filling import Filling
+from batchrunner.limits.periods import PERIODS, SNAP
+
 PERIOD = 60.0  # where neither a name nor a reset tells
 CONTRADICTIONS = 2
+SHORT, SHORT_ASKED = 0.5, 0.8  # of a window's length, for another one; where one asked at its beginning
 OUTLASTED = 3
 GUARD = 0.05  # seconds past a window's end before the next one is used
 LONGER = 1.15  # times a usual length, told by a server that adds a second
@@ -84,11 +87,13 @@ class Clock:
         self._contradictions = self._doubts = 0
         self._doubted_at = self._crept_at = -inf
         self._creeps = 0
+        self._filling = Filling()
+        self.is_named = False  # the period, by the server
         self._outlasted = 0  # times more often than not that the period was too short
         self._longest = 0.0  # of the resets that were told: no window is shorter
 
     def name_period(self, period: float) -> None:
-        self.period, self.is_timed = period, True
+        self.period, self.is_timed, self.is_named = period, True, True
 
     @property
     def is_coarse(self) -> bool:
@@ -184,13 +189,21 @@ class Clock:
     # -- which algorithm
 
     def _presume(self, told: Told) -> bool:
-        """No reset is told: then it is taken for a sliding window, which is right at every kind of server."""
-        if told.reset is not None and self.presumed:
-            self.algorithm, self.presumed = Algorithm.UNKNOWN, False
-        elif told.reset is None and told.used is not None and self.algorithm is Algorithm.UNKNOWN:
-            self.algorithm, self.presumed = Algorithm.SLIDING, True
-            return True
-        return False
+        """No reset is told, or none that tells: then it is taken for a sliding window, which is right at any server."""
+        tells = told.reset is not None and told.reset > 3 * self._resolution
+        if self.presumed:
+            if tells:
+                self.algorithm, self.presumed = Algorithm.UNKNOWN, False
+            return False
+        if self.algorithm is not Algorithm.UNKNOWN or told.used is None or tells:
+            return False
+        if told.reset is not None:  # much is used, and all of it comes back in a second
+            if told.used < told.limit / 2 or max(told.reset, self._longest + COARSE) > COARSE:
+                return False
+            if not self.is_named:
+                self.period, self.is_timed = COARSE, True
+        self.algorithm, self.presumed = Algorithm.SLIDING, True
+        return True
 
     def time(self, period: float, *, drips: bool) -> None:
         """It was asked, and gives back its limit in so many seconds, at once or all the time."""
@@ -214,9 +227,13 @@ class Clock:
         self._longest = max(self._longest, told.reset - self._resolution)
         if told.reset != floor(told.reset) and not told.coarse:
             self._resolution = FINE
-        if told.used < 2 or told.reset <= 3 * self._resolution or self.algorithm in SETTLED:  # noqa: PLR2004
+        if told.used < 2 or told.reset <= 3 * self._resolution:  # noqa: PLR2004
             return False  # of one, every length fits
-        fits = [period for period in PERIODS if self._fits_bucket(told, period)]
+        if self._fills(told):
+            return True
+        if self.algorithm in SETTLED:
+            return False
+        fits = [period for period in {self.period, *PERIODS} if self._fits_bucket(told, period)]
         if self._agrees(fits, told):
             self._contradictions = 0
             return False
@@ -230,7 +247,21 @@ class Clock:
             least = (told.reset - self._resolution) / (1.0 if told.coarse else LONGER)
             self.period = next((p for p in PERIODS if p >= least), PERIODS[-1])
         elif fits and self.period not in fits:
-            self.period = fits[0]
+            self.period = min(fits)
+        return True
+
+    def _fills(self, told: Told) -> bool:
+        """Whether several replies agree on a bucket that is not the verdict yet."""
+        assert told.used is not None
+        assert told.reset is not None
+        self._filling.add(used=told.used, limit=told.limit, reset=told.reset, resolution=self._resolution)
+        period = self._filling.period
+        if period is None or (self.is_named and period != self.period):
+            return False
+        if self.algorithm is Algorithm.BUCKET and abs(period - self.period) <= SNAP * period:
+            return False
+        self.algorithm, self.period, self.presumed = Algorithm.BUCKET, period, False
+        self._ends, self.probing, self._contradictions = None, False, 0
         return True
 
     def _fits_bucket(self, told: Told, period: float) -> bool:
@@ -299,7 +330,7 @@ class Clock:
             return Reading.OLD
         early = latest <= self._ended_at + self._slack
         asked = self.probing and ours
-        if self._crept(self._ended_at, latest) and (asked or not early) and not told.refused:
+        if self._crept(self._ended_at, latest, asked=asked) and (asked or not early) and not told.refused:
             self._slide()
             return Reading.CHANGED
         if ours and (early or (asked and told.refused)):
@@ -315,14 +346,14 @@ class Clock:
         self._ends = (earliest, latest)
         self.probing = False
         if self._ended_at > -inf:
-            self._learn_period(latest - self._ended_at)
+            self._learn_period(earliest - self._ended_at, latest - self._ended_at)
             self._trusted = self._trusted or ours
         return Reading.CURRENT
 
-    def _crept(self, ended_at: float, latest: float) -> bool:
+    def _crept(self, ended_at: float, latest: float, *, asked: bool = False) -> bool:
         """Whether what seems to be the next window would be far too short for one: an end that creeps is none."""
         length = self.period if self.is_timed else self._least_period
-        if not 2 * GUARD < latest - ended_at < length / 2:
+        if not 2 * GUARD < latest - ended_at < length * (SHORT_ASKED if asked else SHORT):
             return False
         self._creeps = self._creeps + 1 if latest < self._crept_at + self.period else 1
         self._crept_at = latest
@@ -341,10 +372,10 @@ class Clock:
         """No window is shorter than the longest reset told, but at a server that adds a second to it."""
         return self._longest if self._usual is None else min(self._longest, self._usual)
 
-    def _learn_period(self, seen: float) -> None:
-        """A window's length from two ends; after a quiet time there may be several windows between them."""
-        seen = max(seen, self._least_period)
-        near = [period for period in PERIODS if abs(period - seen) <= self._slack + 0.1 * period]
-        length = near[0] if near else seen
+    def _learn_period(self, least: float, most: float) -> None:
+        """A window's length from two ends, the second only known roughly; after a quiet time several may be between."""
+        least, most = max(least, self._least_period), max(most, self._least_period)
+        near = [p for p in PERIODS if least - self._slack - 0.1 * p <= p <= most + self._slack + 0.1 * p]
+        length = near[0] if near else most
         if not self.is_timed or length < self.period:
             self.period, self.is_timed = length, True

@@ -17,9 +17,10 @@ from dataclasses import replace
 from math import inf
 
 from batchrunner.limits.charging import RIGHT, Charging
-from batchrunner.limits.clock import COARSE, GUARD, PERIOD, PERIODS, SETTLED, STEADY, Algorithm, Clock, Reading, Told
+from batchrunner.limits.clock import COARSE, GUARD, PERIOD, SETTLED, STEADY, Algorithm, Clock, Reading, Told
 from batchrunner.limits.mark import Burst, Mark
 from batchrunner.limits.others import MOST, Others
+from batchrunner.limits.periods import snapped
 from batchrunner.limits.proof import JITTER, Proof
 from batchrunner.limits.question import Question
 from batchrunner.limits.refill import Refill
@@ -29,7 +30,6 @@ from batchrunner.quota import Dimension, Window
 
 MISSING = 0.25  # of the limit
 SECOND = 1.0
-NEAR = 0.05  # of a usual period
 EPSILON = 1e-6  # a deficit below this is none: a wait shorter than the clock's tick would never end
 GAIN_DOWN = 1 / 8
 GAIN_UP = 1 / 64
@@ -438,7 +438,8 @@ class Meter:
             self._set_limit(window.limit)
         if window.period is not None:
             self.clock.name_period(window.period)
-        self.clock.sent(sent_at)
+        if epoch == self.clock.epoch:
+            self.clock.sent(sent_at)
         told = Told(
             limit=self.limit,
             used=None if window.remaining is None else self.limit - window.remaining,
@@ -504,9 +505,7 @@ class Meter:
         if window.period != SECOND or not window.limit:
             return window
         if window.remaining is not None and window.remaining > window.limit:
-            seconds = (window.remaining + cost) / window.limit
-            near = (period for period in PERIODS if abs(period - seconds) <= NEAR * period)
-            self._holds = max(self._holds, next(near, seconds))
+            self._holds = max(self._holds, snapped((window.remaining + cost) / window.limit))
         return replace(window, limit=self._holds * window.limit, period=self._holds)
 
     def _project(self, remaining: float, mark: Mark) -> None:

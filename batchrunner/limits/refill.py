@@ -8,7 +8,7 @@ twice, has found it.
 
 from math import log
 
-from batchrunner.limits.clock import PERIODS
+from batchrunner.limits.periods import PERIODS
 
 AFTER = 2.0  # seconds of silence before the first asks
 COSTS = 4.0  # times what it costs should have come back by then, if that is to be told from nothing
@@ -47,7 +47,7 @@ class Refill:
         """Seconds until the next send may ask; nothing is in flight. *rate*: what should come back in a second."""
         if self._since is None:
             self._since, self._left, self._told_at, self._times = now, left, told_at, 0
-        moments = [AFTER, *(each + LATE for each in PERIODS if AFTER < each < period)]
+        moments = [each for each in (AFTER, *(each + LATE for each in PERIODS if each > AFTER)) if each < period]
         if self._is_named:
             moments = [each for each in (max(AFTER, COSTS * cost / rate),) if each < period / 2]
         if self._times >= len(moments):
