@@ -16,7 +16,7 @@ from strange_servers import (
 )
 
 from batchrunner.config import LimitSettings
-from batchrunner.limits.clock import Algorithm
+from batchrunner.limits.algorithm import Algorithm
 from batchrunner.limits.limiter import Limiter
 from batchrunner.simulator.config import Rules
 

@@ -7,12 +7,12 @@ log's reset is the short time until its next entry is forgotten. One reply that 
 undo it.
 """
 
-from dataclasses import dataclass
-from enum import StrEnum
 from math import floor, inf
 
+from batchrunner.limits.algorithm import SETTLED, Algorithm
 from batchrunner.limits.filling import Filling
 from batchrunner.limits.periods import PERIODS, SNAP
+from batchrunner.limits.told import Reading, Told
 
 PERIOD = 60.0  # where neither a name nor a reset tells
 CONTRADICTIONS = 2
@@ -22,46 +22,6 @@ GUARD = 0.05  # seconds past a window's end before the next one is used
 LONGER = 1.15  # times a usual length, told by a server that adds a second
 TICK = 1e-6  # seconds; less is float noise
 FINE, COARSE = 0.002, 1.0  # seconds to which a reset is exact, where it has decimals and where it has none
-
-
-class Algorithm(StrEnum):
-    """What kind of clock the server seems to run."""
-
-    UNKNOWN = "unknown"  # nothing comes back by itself, as far as we know
-    BUCKET = "bucket"
-    WINDOW = "fixed window"
-    SLIDING = "sliding window"
-    COUNTER = "sliding counter"  # a sliding window that is only estimated: comes back steadily, like a bucket
-
-
-SETTLED = (Algorithm.SLIDING, Algorithm.COUNTER)  # no reset says more about these
-STEADY = (Algorithm.BUCKET, Algorithm.COUNTER)  # capacity comes back all the time
-
-
-class Reading(StrEnum):
-    """What a reply's reset means for its ``remaining``."""
-
-    CURRENT = "current"  # it speaks of the window we are in
-    OLD = "old"  # of one that is over: worth nothing
-    NEXT = "next"  # the server's window has rolled over before ours
-    CHANGED = "changed"  # the verdict is another: begin anew from this reply
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Told:
-    """What one reply said, and when: ``used`` of ``limit``, ``reset`` in seconds; ``epoch`` of its send.
-
-    ``refused``: it was a refusal, so of its own cost nothing was used. ``coarse``: the reset is exact to a second only.
-    """
-
-    limit: float
-    used: float | None
-    reset: float | None
-    epoch: int
-    sent_at: float
-    received_at: float
-    refused: bool = False
-    coarse: bool = False
 
 
 class Clock:

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from math import exp, floor, inf, log
 
-from batchrunner.limits.clock import GUARD, Algorithm
+from batchrunner.limits.algorithm import Algorithm
+from batchrunner.limits.clock import GUARD
 from batchrunner.limits.periods import PERIODS
 from batchrunner.limits.spent import Spent
 

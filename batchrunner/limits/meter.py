@@ -16,8 +16,9 @@ from collections import deque
 from dataclasses import replace
 from math import inf
 
+from batchrunner.limits.algorithm import SETTLED, STEADY, Algorithm
 from batchrunner.limits.charging import RIGHT, Charging
-from batchrunner.limits.clock import COARSE, GUARD, PERIOD, SETTLED, STEADY, Algorithm, Clock, Reading, Told
+from batchrunner.limits.clock import COARSE, GUARD, PERIOD, Clock
 from batchrunner.limits.mark import Burst, Mark
 from batchrunner.limits.others import MOST, Others
 from batchrunner.limits.periods import snapped
@@ -25,6 +26,7 @@ from batchrunner.limits.proof import JITTER, Proof
 from batchrunner.limits.question import Question
 from batchrunner.limits.refill import Refill
 from batchrunner.limits.spent import Spent
+from batchrunner.limits.told import Reading, Told
 from batchrunner.limits.uncertain import uncertain
 from batchrunner.quota import Dimension, Window
 

@@ -8,7 +8,8 @@ bucket; if the request is refused, it is none, and nothing is asked again.
 
 from math import inf
 
-from batchrunner.limits.clock import GUARD, Algorithm
+from batchrunner.limits.algorithm import Algorithm
+from batchrunner.limits.clock import GUARD
 from batchrunner.limits.mark import Mark
 from batchrunner.limits.meter import EPSILON, LAG_MOST
 from batchrunner.limits.spent import Spent

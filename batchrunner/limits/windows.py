@@ -8,7 +8,7 @@
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
-from batchrunner.limits.clock import Algorithm
+from batchrunner.limits.algorithm import Algorithm
 from batchrunner.limits.diary import Diary
 from batchrunner.limits.found import Found
 from batchrunner.limits.mark import Mark
