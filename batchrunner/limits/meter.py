@@ -1,9 +1,8 @@
-"""One window of one provider, watched from outside: how much of it is left, and when the next request may go.
+"""One window of one provider, watched from outside: our own account of it, corrected by what replies tell.
 
-The server's limiter is a hidden state machine; a meter keeps our own account of it and corrects that account by what
-replies tell. The account is ours alone: *level* = what was there, plus what comes back, minus our own sends. A reply
-says ``remaining``, but with N requests in flight that is a picture of some moment between its send and its receipt, so
-it only proves an interval for what is left now:
+The server's limiter is a hidden state machine; the account is ours alone (account.py). A reply says ``remaining``, but
+with N requests in flight that is a picture of some moment between its send and its receipt, so it only proves an
+interval for what is left now:
 
     remaining + (account now - account then),   for every "then" from sent to received
 
@@ -12,280 +11,35 @@ is pulled onto the nearer edge of that interval, quickly down (1/8) and slowly u
 nothing else was in flight; inside the interval it stays. Replies may come in any order, and old ones do no harm.
 """
 
-from collections import deque
 from dataclasses import replace
-from math import inf
 
+from batchrunner.limits.account import DEVIATIONS, EPSILON, PROBE, RESERVE_SHARE, SECOND, Account
 from batchrunner.limits.algorithm import SETTLED, STEADY, Algorithm
-from batchrunner.limits.charging import RIGHT, Charging
-from batchrunner.limits.clock import COARSE, GUARD, PERIOD, Clock
-from batchrunner.limits.mark import Burst, Mark
-from batchrunner.limits.others import MOST, Others
+from batchrunner.limits.charging import RIGHT
+from batchrunner.limits.clock import GUARD
+from batchrunner.limits.mark import Mark
+from batchrunner.limits.others import Others
 from batchrunner.limits.periods import snapped
-from batchrunner.limits.proof import JITTER, Proof
-from batchrunner.limits.question import Question
-from batchrunner.limits.refill import Refill
-from batchrunner.limits.spent import Spent
 from batchrunner.limits.told import Reading, Told
-from batchrunner.limits.uncertain import uncertain
 from batchrunner.quota import Dimension, Window
 
 MISSING = 0.25  # of the limit
-SECOND = 1.0
-EPSILON = 1e-6  # a deficit below this is none: a wait shorter than the clock's tick would never end
 GAIN_DOWN = 1 / 8
 GAIN_UP = 1 / 64
 ROOM = 0.05  # of the limit, left by our own account, where a refusal is no matter of milliseconds
-OTHERS_AHEAD = 0.5  # seconds of what others take may be held back
 FIRST = 4  # replies
 FIRST_MOST = 5.0  # times what we reckon, that the first request may have been charged
-SAME = 0.95  # times a cost is about the same
 CHARGE_GAIN = 1 / 8
 LAG_MOST = 0.5  # seconds
 LAG_FADES = 0.99  # a reply
 TRIP_GAIN = 1 / 8
 DEVIATION_GAIN = 1 / 32
-DEVIATIONS = 3.0  # of our account from what replies prove, are held back against shuffled arrivals
-RESERVE_SHARE = 0.01  # of the limit, at most, is held back against shuffled arrivals
-SHUFFLED = 0.2  # of what was sent in that time usually does
-BURST = 0.05  # seconds of sends that arrive in any order
-QUICK = 0.05  # of a period, for a round trip
-UNMET = 0.05  # of what is in flight that others may have taken, until a limit's worth was answered
-SHUFFLE = 0.02  # seconds of a bucket's sends that are held back at the least
 STEP = 2.0  # permits that are missing at a refusal mean that, where resets are whole seconds
-STEP_HELD = 0.7  # of such a second's; our account, which goes down faster than up, holds back the rest
-PROBE = 1.0  # seconds to the first try, where nothing is left and nothing says when more will be; then ever longer
 PROBE_GROWTH = 1.6
 
 
-class Meter:
-    """What is left in one window, in permits (requests or tokens). The level may be negative: a debt is waited off."""
-
-    def __init__(
-        self,
-        dimension: Dimension,
-        limit: float,
-        *,
-        now: float,
-        period: float | None = None,
-        algorithm: Algorithm = Algorithm.UNKNOWN,
-    ) -> None:
-        self.dimension = dimension
-        self.limit = limit
-        self.clock = Clock(period=period or PERIOD, algorithm=algorithm)
-        if period is not None:
-            self.clock.name_period(period)
-        self.replies = 0
-        self.refusals = 0
-        self._level = limit
-        self._account = 0.0
-        self._outstanding = 0.0  # cost of what is in flight
-        self._flight = 0.0  # the most of it since nothing was
-        self._at = now
-        self._probe_at = -inf
-        self._probe_step = PROBE
-        self.log = Spent()
-        self._history: deque[tuple[float, float]] = deque()
-        self._anchored = False
-        self._least = limit  # of what replies said is left, and what came back since
-        self._deviation = 0.0
-        self._charging = Charging()
-        self._reckoned = self._back = 0.0  # cost of all sends, and all that came back
-        self._lag = 0.0  # seconds that sends leave later than they may
-        self._burst = Burst(-inf)
-        self._own = 0.0  # cost of our sends in this window
-        self._burnt = 0.0  # cost of refused requests, of late
-        self._others = Others()
-        self._question = Question()
-        self._usual = 0.0  # cost of a send
-        self._unsure = False  # whether the one reply so far tells what is charged for a send that costs so much less
-        self._before: tuple[float, float] | None = None  # what the reply to one that went alone told, and when it left
-        self._steps = False  # whether what comes back in a second comes all at once
-        self._proof = Proof()
-        self._refill = Refill()
-        self._told_at = now
-        self._holds = SECOND  # seconds of the rate, where one is told
-        self._trip = 0.0  # seconds from a send to what its reply tells
-
-    @property
-    def period(self) -> float:
-        return self.clock.period
-
-    @property
-    def algorithm(self) -> Algorithm:
-        return self.clock.algorithm
-
-    @property
-    def rate(self) -> float:
-        """Permits a second, on average."""
-        return self.limit / self.period
-
-    @property
-    def _ours(self) -> float:
-        """The same, without what others take; the limit may have shrunk since that was learned."""
-        return max(self.rate - self._others.rate, self.rate * (1 - MOST))
-
-    @property
-    def factor(self) -> float:
-        """What is charged for a request, over what we reckon."""
-        return self._charging.factor
-
-    @property
-    def undecided(self) -> bool:
-        """Whether a single reply should be seen before the others go."""
-        return self.clock.probing or self._unsure
-
-    @property
-    def _is_new(self) -> bool:
-        """Whether the replies to a limit's worth, which tell whether others are about, are not all here yet."""
-        return (
-            self.algorithm is not Algorithm.SLIDING and self._reckoned * self.factor - self._outstanding <= self.limit
-        )
-
-    @property
-    def _is_quick(self) -> bool:
-        """Whether it costs nothing to wait for all that is in flight; then replies tell what is left."""
-        return self.algorithm is Algorithm.WINDOW and self._trip <= QUICK * self.period
-
-    @property
-    def _is_unproven(self) -> bool:
-        """Whether our log of a sliding window is not known to be the server's: then only what replies saw is used."""
-        if self.clock.presumed and not self.clock.is_timed:
-            return True
-        return self.algorithm is Algorithm.SLIDING and self._proof.is_due(self._at, self.period)
-
-    @property
-    def reserve(self) -> float:
-        """Permits that are held back: where capacity comes back all the time, arrivals in another order can need it."""
-        unsure = uncertain(self.dimension, self._outstanding, self._usual, most=self.limit / 4)
-        if self.dimension is Dimension.REQUESTS and self._is_new:
-            unsure = max(unsure, UNMET * (self._flight if self._is_quick else self._outstanding))
-        if self._is_exact:
-            return max(min(self._burnt, max(self.limit * RESERVE_SHARE, 1.0)), unsure)
-        shuffled = max(1.0, self.rate * SHUFFLE)
-        theirs: float = DEVIATIONS * (self._others.rate * self._trip) ** 0.5  # may have come more often than usual
-        most = max(self.limit * RESERVE_SHARE, 1.0, self._others.rate * OTHERS_AHEAD)
-        stepped = self.rate * COARSE * STEP_HELD if self._steps else 0.0
-        return max(
-            min(max(DEVIATIONS * self._deviation, shuffled), most), min(max(theirs, stepped), self.limit / 4), unsure
-        )
-
-    @property
-    def _is_exact(self) -> bool:
-        """Whether the order of arrivals makes no difference: all that counts is how many, and all of them are ours."""
-        return self.algorithm not in STEADY and self._others.are_few(self.rate)
-
-    @property
-    def remaining(self) -> float:
-        """The level at the last event."""
-        return self._level
-
-    @property
-    def used(self) -> float:
-        """Share of the limit that is gone, by our account."""
-        return 1.0 - max(self._level, 0.0) / self.limit
-
-    @property
-    def account(self) -> float:
-        """What came back minus own sends since the beginning; only differences of it mean anything."""
-        return self._account
-
-    def level(self, now: float) -> float:
-        """What is left at *now*, by our account."""
-        self._advance(now)
-        return self._level
-
-    def wait(self, cost: float, now: float, *, alone: bool = False) -> float:
-        """Seconds until *cost* may be sent; more than the window holds counts as all of it.
-
-        *alone*: nothing of ours is in flight, so the reserve has nothing to guard against and blocks nothing.
-        """
-        self._advance(now)
-        cost *= self.factor
-        reserve = 0.0 if alone else self.reserve
-        level = max(self._level, self._least) if alone and self.replies else self._level
-        missing = min(cost, self.limit - reserve) + reserve - level
-        if (silence := self._question.wait(now)) > 0:
-            return silence
-        if self._refill.is_open and (wait := self._asks_refill(cost, missing, now, alone=alone)) > 0:
-            return wait
-        if missing <= EPSILON:
-            if not alone and self._proof.seen < cost and self._is_unproven:
-                return inf
-            unseen = 0.0 if alone else self.clock.unseen(now)
-            if unseen and missing + self.limit / 2 > EPSILON:
-                return unseen  # the limit may have changed: the other half goes when a reply tells
-            return max(self._at - now, 0.0)  # what is there by the last permit's time may not be there before
-        if (until_end := self.clock.wait(now)) is not None:
-            return until_end
-        match self.algorithm:
-            case Algorithm.BUCKET | Algorithm.COUNTER:
-                return min(max(self._at - now, 0.0) + missing / self._ours, self._asks_in(now) if alone else inf)
-            case Algorithm.SLIDING if (sent := self.log.sent_when(missing)) < inf:
-                return max(sent + self.period + GUARD + self._lag - now, EPSILON)
-            case _:  # others' requests fill it, or we can't tell: one request asks
-                return max(self._probe_at - now, 0.0) if alone else inf
-
-    def take(self, cost: float, at: float) -> Mark:
-        """Charge a send that leaves at *at* (which may lie a little ahead)."""
-        self._advance(at)
-        self._reckoned += cost
-        if at > self._burst.since + BURST:
-            self._burst = Burst(at)
-        self._burst.reckoned = self._reckoned
-        cost *= self.factor
-        while len(self._history) > 1 and self._history[1][0] <= at - JITTER:
-            self._history.popleft()
-        self._own += cost
-        if self.dimension is not Dimension.REQUESTS and self.replies == 1 and cost < SAME * self._usual:
-            self._unsure = True
-        self._usual = cost
-        self._refill.sent(self._reckoned, at, first=self._level >= self.limit - EPSILON)
-        self._level -= cost
-        self._account -= cost
-        self._history.append((at, self._account))
-        alone = self._outstanding <= EPSILON  # then there is nothing to overtake, and nothing left to be charged
-        expected = self.limit - self.log.total if alone and self._is_unproven else None
-        self.log.add(cost, at, period=self.period)
-        self._proof.seen -= cost
-        self.clock.sent(at)
-        before = self._account if alone else max(self._history[0][1], self._account)
-        shuffled = (before - self._account) * SHUFFLED
-        if self.dimension is not Dimension.REQUESTS:  # some servers charge tokens when the answer is there, not before
-            before = max(before, self._account + self._outstanding)
-        self._outstanding += cost
-        self._flight = max(self._flight, self._outstanding)
-        self._question.sent(self._reckoned, at)
-        reckoned, epoch = self._reckoned, self.clock.epoch
-        burst, back = self._burst, self._back
-        return Mark(self._account, before, epoch, cost, alone, shuffled, reckoned, back, at, burst, expected)
-
-    def release(self, mark: Mark) -> None:
-        """A send has ended, however it did: nothing more will be charged for it."""
-        self._question.ended(mark.reckoned)
-        self._outstanding = max(self._outstanding - mark.cost, 0.0)
-        if self._outstanding <= EPSILON:
-            self._flight, self._unsure = 0.0, False
-
-    def charge(self, extra: float) -> None:
-        """Correct an earlier charge: positive is a debt, negative a refund.
-
-        The account stays as it is: replies to what was sent meanwhile are compared with it as it was then.
-        """
-        self._own += extra
-        self._level = min(self._level - extra, self.limit)
-        if extra < 0:
-            self.log.give_back(-extra)
-        elif extra > 0:
-            self.log.add(extra, self._at, period=self.period)
-
-    def restore(self, cost: float, sent: float) -> None:
-        """At a start, oldest first: what an earlier run sent still counts."""
-        if not self.replies and self._outstanding <= EPSILON:
-            self._at = min(self._at, sent)
-        self._advance(sent)
-        self._level -= cost
-        self.log.add(cost, sent, period=self.period)
+class Meter(Account):
+    """An account that replies correct: ``observe`` what each tells, ``refused`` as well where it was a refusal."""
 
     def observe(self, window: Window, mark: Mark, *, sent_at: float, received_at: float, refused: bool = False) -> None:
         """Take in what one reply told of this window."""
@@ -368,11 +122,6 @@ class Meter:
 
     # -- private
 
-    def _asks_in(self, now: float) -> float:
-        """Whatever we believe: a period after the last send one asks."""
-        last = self._history[-1][0] if self._history else self._at
-        return max(last + self.period - now, 0.0)
-
     def _doubt(self, mark: Mark, now: float) -> None:
         """Whether a refusal is no matter of a moment at this kind of limit."""
         verdict = self.algorithm
@@ -387,9 +136,8 @@ class Meter:
     def _wait_longer(self, left: float) -> None:
         """Only *left* is there, and nothing tells when more will be: all that is used comes back a period from now."""
         self._level = min(self._level, left)
-        if self._outstanding > EPSILON:
-            return
-        self._keep_log()
+        if self._outstanding <= EPSILON:
+            self._keep_log()
 
     def _blame(self, permits: float, mark: Mark, at: float) -> None:
         """So much less was there for a send at *at* than we thought: others took it, or it comes back in steps."""
@@ -401,38 +149,6 @@ class Meter:
             self._others.took(permits, at, sent=self._own, whole=self.rate, period=self.period)
         elif mark.epoch == self.clock.epoch and (begun := self.clock.begun_at) is not None:
             self._others.had(self.limit - self._own, at - begun, whole=self.rate)
-
-    def _advance(self, now: float) -> None:
-        passed = now - self._at
-        if passed <= 0:
-            return
-        self._at = now
-        forgotten = self.log.forget(now - self.period - GUARD - self._lag)
-        match self.algorithm:
-            case Algorithm.BUCKET | Algorithm.COUNTER:
-                back = passed * self.rate
-            case Algorithm.SLIDING:
-                back = forgotten
-            case _:
-                back = 0.0
-        self._least = min(self._least + back, self.limit)
-        back -= 0.0 if self._is_exact else passed * (self.rate - self._ours)
-        self._back += back
-        self._account += back
-        most = self.limit
-        if self.algorithm is Algorithm.SLIDING:  # what a reply told is back does not come back by our log again
-            most = max(self.limit - self.log.total, self._level)
-        self._level = min(self._level + back, most)
-        self._proof.follow(now, sliding=self.algorithm is Algorithm.SLIDING)
-        if self.clock.roll(now):
-            self._level = self._least = self.limit
-            self._own = 0.0
-            self._charging.restart()
-        elif self.algorithm is Algorithm.SLIDING and self._is_exact and self._outstanding <= EPSILON:
-            self._level = self.limit - self.log.total  # our own log says it all
-        self._deviation *= 0.5 ** (passed / self.period)
-        self._others.fade(passed, self.period)
-        self._burnt *= 0.5 ** (passed / self.period)
 
     def _read(self, window: Window, epoch: int, sent_at: float, received_at: float, *, refused: bool) -> Reading:
         """Take in limit, period and reset; says what ``remaining`` is about."""
@@ -456,17 +172,6 @@ class Meter:
         if reading is Reading.CHANGED and self.clock.presumed:
             self._refill.open(is_named=self.clock.is_timed)
         return reading
-
-    def _asks_refill(self, cost: float, missing: float, now: float, *, alone: bool) -> float:
-        """Seconds until the next send may go, which asks what came back; the last of what is left is kept for it."""
-        if missing + cost <= EPSILON:
-            self._refill.rest()
-            return 0.0
-        if not alone:
-            return inf
-        left = max(self._level, self._least)
-        known = {"left": left, "told_at": self._told_at, "rate": self.rate, "period": self.period}
-        return self._refill.wait(cost, now=now, **known)
 
     def _refilled(self, found: float, cost: float) -> None:
         """The one that asks found so much."""

@@ -8,10 +8,11 @@ bucket; if the request is refused, it is none, and nothing is asked again.
 
 from math import inf
 
+from batchrunner.limits.account import EPSILON
 from batchrunner.limits.algorithm import Algorithm
 from batchrunner.limits.clock import GUARD
 from batchrunner.limits.mark import Mark
-from batchrunner.limits.meter import EPSILON, LAG_MOST
+from batchrunner.limits.meter import LAG_MOST
 from batchrunner.limits.spent import Spent
 from batchrunner.limits.uncertain import uncertain
 from batchrunner.quota import Dimension, Window
