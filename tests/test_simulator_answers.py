@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tools import WEATHER
 
 from batchrunner.errors import ConfigError
 from batchrunner.simulator.answers import make_answer, models_answer
@@ -141,22 +142,6 @@ def test_moderations_judge_each_text_and_tell_no_usage() -> None:
     assert len(answer["results"]) == 2
     assert "usage" not in answer
     assert all(result["flagged"] is any(result["categories"].values()) for result in answer["results"])
-
-
-WEATHER = {
-    "type": "function",
-    "function": {
-        "name": "weather",
-        "parameters": {
-            "type": "object",
-            "properties": {
-                "city": {"type": "string"},
-                "unit": {"enum": ["C", "F"]},
-                "days": {"type": "array", "items": {"type": "integer"}},
-            },
-        },
-    },
-}
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from hashlib import blake2b
 from typing import Any
 
 import pytest
+from tools import WEATHER
 
 from batchrunner.api.incoming import IncomingReply
 from batchrunner.simulator.answers import make_answer
@@ -13,21 +14,6 @@ from batchrunner.simulator.faults import Fault
 from batchrunner.simulator.questions import Endpoint, read_question
 from batchrunner.simulator.streams import make_events
 from batchrunner.task import Failure, Success
-
-WEATHER = {
-    "type": "function",
-    "function": {
-        "name": "weather",
-        "parameters": {
-            "type": "object",
-            "properties": {
-                "city": {"type": "string"},
-                "unit": {"enum": ["C", "F"]},
-                "days": {"type": "array", "items": {"type": "integer"}},
-            },
-        },
-    },
-}
 
 
 def streamed(endpoint: Endpoint, body: dict[str, Any], *, fault: Fault | None = None, dialect: Any = "openai") -> Any:

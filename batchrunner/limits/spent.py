@@ -37,6 +37,13 @@ class Spent:
         else:
             self._steps.append(_Step(at, at, cost))
 
+    def correct(self, extra: float, at: float, *, period: float) -> None:
+        """What was sent costs so much more, or less if negative."""
+        if extra < 0:
+            self.give_back(-extra)
+        elif extra > 0:
+            self.add(extra, at, period=period)
+
     def give_back(self, cost: float) -> None:
         """A send that did not count after all, or counted less; taken off the newest steps."""
         while cost > 0 and self._steps:

@@ -97,10 +97,7 @@ class Stated:
     def charge(self, extra: float) -> None:
         """Correct an earlier charge: positive is a debt, negative a refund."""
         self._level = min(self._level - extra, self.limit)
-        if extra < 0:
-            self.log.give_back(-extra)
-        elif extra > 0:
-            self.log.add(extra, self._at, period=self.period)
+        self.log.correct(extra, self._at, period=self.period)
 
     def restore(self, cost: float, sent: float) -> None:
         """At a start, oldest first: what an earlier run sent still counts."""
