@@ -137,3 +137,12 @@ def test_a_quota_of_a_day_does_not_replace_the_users_limit_of_a_minute() -> None
     played = play(Rules(rpm=60, voice="groq"), 330, start=NOW, limiter=limiter)
     assert played.refused == 0
     assert played.efficiency > 0.97
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("voice", ["groq", "moonshot"])
+def test_others_take_a_part_of_a_limit_that_only_refusals_name(voice: str, algorithm: Any) -> None:
+    """Three in ten of it; a third and more of the sends was refused."""
+    played = play(Rules(rpm=60, algorithm=algorithm, voice=voice), 900, start=NOW, others=0.3)
+    assert played.efficiency > 0.95
+    assert played.refused_share < 0.06

@@ -13,6 +13,7 @@ from batchrunner.limits.algorithm import Algorithm
 from batchrunner.limits.clock import GUARD
 from batchrunner.limits.mark import Mark
 from batchrunner.limits.meter import LAG_MOST
+from batchrunner.limits.others import Others
 from batchrunner.limits.spent import Spent
 from batchrunner.limits.uncertain import uncertain
 from batchrunner.quota import Dimension, Window
@@ -20,6 +21,8 @@ from batchrunner.quota import Dimension, Window
 AFTER = 2.0  # seconds for which the limit was used up, before a question
 COSTS = 4.0  # times what a question costs should have come back by then
 OVER = 1.5  # times what a question costs has to be over the limit
+SOON = 1.0  # seconds after something was forgotten
+USED_UP = 0.95  # of the limit: then a refusal is a matter of moments
 SPARE = 0.01  # of the limit stays unused in a bucket, for no reply will ever correct us
 
 
@@ -38,7 +41,9 @@ class Stated:
         self.refusals = 0
         self._at = now
         self.log = log or Spent()  # what was sent already
-        self._outstanding = 0.0  # cost of what is in flight
+        self._sent = self._outstanding = 0.0  # cost of all sends, and of those in flight
+        self._others = Others()
+        self._freed_at = -inf  # when something was last forgotten
         self._usual = 0.0
         self._level = max(limit - self.log.total, 0.0)  # of a bucket
         self._lag = 0.0  # seconds that the server forgets later than we do
@@ -53,8 +58,15 @@ class Stated:
         return self.limit / self.period
 
     @property
+    def _ours(self) -> float:
+        """The same, without what others take."""
+        return self.rate - self._others.rate
+
+    @property
     def remaining(self) -> float:
-        return self._level if self.algorithm is Algorithm.BUCKET else self.limit - self.log.total
+        if self.algorithm is Algorithm.BUCKET:
+            return self._level
+        return self.limit - self._others.rate * self.period - self.log.total
 
     @property
     def reserve(self) -> float:
@@ -75,7 +87,7 @@ class Stated:
             self._used_up_at = None
             return max(self._at - now, 0.0)
         if self.algorithm is Algorithm.BUCKET:
-            return max(self._at - now, 0.0) + missing / self.rate
+            return max(self._at - now, 0.0) + missing / self._ours
         forgotten = self.log.sent_when(missing) + self.period + GUARD + self._lag
         return min(max(forgotten - now, EPSILON), self._question_in(cost, now))
 
@@ -88,7 +100,7 @@ class Stated:
         self.charge(cost)
         self._outstanding += cost
         self._usual = cost
-        return Mark(0.0, 0.0, 0, cost, reckoned=self._sends)
+        return Mark(0.0, 0.0, 0, cost, reckoned=self._sends, at=at)
 
     def release(self, mark: Mark) -> None:
         """A send has ended, however it did."""
@@ -96,6 +108,7 @@ class Stated:
 
     def charge(self, extra: float) -> None:
         """Correct an earlier charge: positive is a debt, negative a refund."""
+        self._sent += extra
         self._level = min(self._level - extra, self.limit)
         self.log.correct(extra, self._at, period=self.period)
 
@@ -129,8 +142,13 @@ class Stated:
             self._question = None
             return
         self.refusals += 1
-        self._lag = min(self._lag + GUARD, LAG_MOST)
         self._level = min(self._level, mark.cost - 1)
+        if self.used >= USED_UP and (mark.at or now) <= self._freed_at + SOON:  # a moment too early
+            self._lag = min(self._lag + GUARD, LAG_MOST)
+            return
+        if self.used < USED_UP:
+            self._others.took(1.0, now, sent=self._sent, whole=self.rate, period=self.period)
+        self.log.hold(self.log.total + max(self.remaining, 0.0), now)  # others have it
 
     # -- private
 
@@ -146,5 +164,7 @@ class Stated:
         if passed <= 0:
             return
         self._at = now
-        self.log.forget(now - self.period - GUARD - self._lag)
-        self._level = min(self._level + passed * self.rate, self.limit)
+        if self.log.forget(now - self.period - GUARD - self._lag):
+            self._freed_at = now
+        self._level = min(self._level + passed * self._ours, self.limit)
+        self._others.fade(passed, self.period)

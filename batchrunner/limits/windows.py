@@ -14,12 +14,11 @@ from batchrunner.limits.found import Found
 from batchrunner.limits.mark import Mark
 from batchrunner.limits.meter import Meter
 from batchrunner.limits.spent import Spent
-from batchrunner.limits.stated import Stated
+from batchrunner.limits.stated import USED_UP, Stated
 from batchrunner.quota import Dimension, Window
 from batchrunner.task import Failure
 
 MINUTE = 60.0
-USED_UP = 0.95  # of a stated limit
 CONFIRMED = 0.95  # of a stated limit, told by the server, is the same limit
 LONG = 3600.0  # seconds
 SOON = 2.0  # seconds; a refusal to be repeated by then, with plenty remaining, is of too many at once
@@ -125,7 +124,7 @@ class Windows:
         """
         told = {self._key(window, refused=True): window for window in failure.quota.windows}
         short = {key for key, window in told.items() if key in self._told and _is_short(window, cost)}
-        short = short or self._used_up(told.keys() & self._stated.keys())
+        short = short or (told.keys() & self._stated.keys())
         if not told:  # a moment too early, most likely
             short = self._used_up({key for key, _ in self._watches() if failure.dimension in (None, key[0])})
         for key, watch, mark in self._charged(marks, cost):
