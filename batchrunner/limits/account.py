@@ -131,6 +131,17 @@ class Account:
         return self.algorithm is Algorithm.SLIDING and self._proof.is_due(self._at, self.period)
 
     @property
+    def _theirs(self) -> float:
+        """What others may take, more often than usual, from one look at what is left to the next."""
+        return float(DEVIATIONS * (self._others.rate * (self._trip + 1.0 / self._ours)) ** 0.5)
+
+    @property
+    def _for_others(self) -> float:
+        """What is held back where nothing of ours is in flight: it comes back all the time, so that costs nothing."""
+        shared = self.algorithm in STEADY and not self._others.are_few(self.rate)
+        return min(self._theirs, self.limit / 4) if shared else 0.0
+
+    @property
     def reserve(self) -> float:
         """Permits that are held back: where capacity comes back all the time, arrivals in another order can need it."""
         unsure = uncertain(self.dimension, self._outstanding, self._usual, most=self.limit / 4)
@@ -139,12 +150,10 @@ class Account:
         if self._is_exact:
             return max(min(self._burnt, max(self.limit * RESERVE_SHARE, 1.0)), unsure)
         shuffled = max(1.0, self.rate * SHUFFLE)
-        theirs: float = DEVIATIONS * (self._others.rate * self._trip) ** 0.5  # may have come more often than usual
         most = max(self.limit * RESERVE_SHARE, 1.0, self._others.rate * OTHERS_AHEAD)
         stepped = self.rate * COARSE * STEP_HELD if self._steps else 0.0
-        return max(
-            min(max(DEVIATIONS * self._deviation, shuffled), most), min(max(theirs, stepped), self.limit / 4), unsure
-        )
+        sure = min(max(DEVIATIONS * self._deviation, shuffled), most)
+        return max(sure, min(max(self._theirs, stepped), self.limit / 4), unsure)
 
     @property
     def _is_exact(self) -> bool:
@@ -174,11 +183,11 @@ class Account:
     def wait(self, cost: float, now: float, *, alone: bool = False) -> float:
         """Seconds until *cost* may be sent; more than the window holds counts as all of it.
 
-        *alone*: nothing of ours is in flight, so the reserve has nothing to guard against and blocks nothing.
+        *alone*: nothing of ours is in flight, so the reserve has nothing to guard against but others.
         """
         self._advance(now)
         cost *= self.factor
-        reserve = 0.0 if alone else self.reserve
+        reserve = self._for_others if alone else self.reserve
         level = max(self._level, self._least) if alone and self.replies else self._level
         missing = min(cost, self.limit - reserve) + reserve - level
         if (silence := self._question.wait(now)) > 0:

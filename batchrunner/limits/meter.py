@@ -20,6 +20,7 @@ from batchrunner.limits.clock import GUARD
 from batchrunner.limits.mark import Mark
 from batchrunner.limits.others import Others
 from batchrunner.limits.periods import snapped
+from batchrunner.limits.question import SILENCE
 from batchrunner.limits.told import Reading, Told
 from batchrunner.quota import Dimension, Window
 
@@ -36,6 +37,7 @@ TRIP_GAIN = 1 / 8
 DEVIATION_GAIN = 1 / 32
 STEP = 2.0  # permits that are missing at a refusal mean that, where resets are whole seconds
 PROBE_GROWTH = 1.6
+TELLING = 4.0  # permits should come back in the silence before a question, for the answer to tell anything
 
 
 class Meter(Account):
@@ -143,7 +145,7 @@ class Meter(Account):
         """So much less was there for a send at *at* than we thought: others took it, or it comes back in steps."""
         if self.algorithm is Algorithm.BUCKET:
             self._steps = self._steps or (self.clock.is_coarse and permits > STEP)
-            if self.dimension is Dimension.REQUESTS:
+            if self.dimension is Dimension.REQUESTS and self.rate * SILENCE >= TELLING:
                 self._question.raise_(at, trip=self._trip, period=self.period)
         if self.algorithm in STEADY:
             self._others.took(permits, at, sent=self._own, whole=self.rate, period=self.period)
