@@ -10,7 +10,7 @@ from typing import Any
 
 from batchrunner.limits.clock import Algorithm
 from batchrunner.limits.diary import Diary
-from batchrunner.limits.found import Found
+from batchrunner.limits.found import Found, Mode
 from batchrunner.limits.mark import Mark
 from batchrunner.limits.meter import Meter
 from batchrunner.limits.stated import Stated
@@ -142,6 +142,16 @@ class Windows:
             self._found[hidden].take(share, sent_at)
         self._found[hidden].refused(share, sent_at, now, retry_after=failure.retry_after)
         return True
+
+    def is_untold(self, failure: Failure) -> bool:
+        """Whether neither a reply nor the user ever told of a limit, and a refusal does not say what refused."""
+        told = self._told or self._stated or failure.quota.windows or failure.dimension is not None
+        return not told and (failure.retry_after or 0.0) <= SOON
+
+    @property
+    def is_found(self) -> bool:
+        """Whether something that refuses was found, or is being looked for."""
+        return any(found.mode is not Mode.OPEN for found in self._found.values())
 
     # -- what is believed
 
