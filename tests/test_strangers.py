@@ -148,3 +148,17 @@ def test_a_small_bucket_is_not_taken_for_a_limit_in_flight(burst: int, seed: int
     assert limiter.slots.refused_at is None
     (belief,) = limiter.beliefs()["meters"]
     assert belief["algorithm"] == Algorithm.BUCKET
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_where_each_must_keep_its_distance_refusals_tell_how_near_is_too_near(seed: int) -> None:
+    """nginx's limit_req without a burst, and a millisecond of jitter: one in a hundred refused leaves 0.89 of it."""
+    limiter = Limiter(LimitSettings(), now=START)
+    played = visit(Nginx(30), 2400, limiter=limiter, seed=seed)
+    assert played.efficiency >= 0.84
+    assert played.refused_share <= 0.02
+    (belief,) = limiter.beliefs()["meters"]
+    assert belief["at_once"] == 1
+    again = Limiter(LimitSettings(), now=START + 3600)
+    again.believe(limiter.beliefs(), now=START + 3600)
+    assert visit(Nginx(30), 2400, limiter=again, seed=seed, start=START + 3600).efficiency >= 0.86

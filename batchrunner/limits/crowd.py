@@ -38,8 +38,9 @@ class Crowd:
         self._answers = 0  # since then
         self._over_most = 0  # passed since then, with too many
         self._proven = False  # one more was refused, when so many passed
-        self._lenient = CHANCE
+        self._events, self._lenient = 0, CHANCE
         self._over = False
+        self.at_once: int | None = None  # so many were let in at once, and more in turn
 
     def wait(self, slots: Slots, now: float) -> float:
         """Seconds that nobody should send, so that the next reply tells something."""
@@ -69,6 +70,7 @@ class Crowd:
                 self._over_most += 1
         self._replies.append(now)
         if self._over_most > LUCK:
+            self.at_once = self._most if self._events == 1 else None
             self._end(slots)
 
     def refused(self, beside: int, sent_at: float, now: float, slots: Slots, *, known: bool) -> bool:
@@ -84,6 +86,7 @@ class Crowd:
             self._most = min(self._most, others)
             return True
         elif slots.limit > self._most:  # the one more
+            self._events += 1
             self._since, self._proven, self._over_most, slots.doubtful = now, True, 0, False
             return True
         elif slots.in_flight >= self._most > 1 and self._lenient > 0:  # a reply may have been on its way
@@ -92,6 +95,7 @@ class Crowd:
             self._proven = False
             self._end(slots)
             return False
+        self._events += 1
         self._since, self._most, self._proven = now, others, False
         self._trip, self._answers, self._over_most = now - sent_at, 0, 0
         slots.doubtful = True

@@ -246,7 +246,10 @@ class Limiter:
         """Whether a refusal that tells nothing is put down to how many are in flight."""
         if not self._windows.is_untold(failure):
             return False
-        return self._crowd.refused(permit.beside, sent_at, now, self.slots, known=self._windows.is_found)
+        if self._crowd.refused(permit.beside, sent_at, now, self.slots, known=self._windows.is_found):
+            return True
+        self._windows.let_in(self._crowd.at_once)
+        return False
 
     def _struggles(self, permit: Permit, now: float) -> None:
         self.slots.overloaded(permit.generation)

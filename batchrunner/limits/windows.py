@@ -6,6 +6,7 @@
 """
 
 from collections.abc import Iterator, Mapping
+from math import inf
 from typing import Any
 
 from batchrunner.limits.clock import Algorithm
@@ -148,6 +149,11 @@ class Windows:
         told = self._told or self._stated or failure.quota.windows or failure.dimension is not None
         return not told and (failure.retry_after or 0.0) <= SOON
 
+    def let_in(self, at_once: int | None) -> None:
+        """So many of a burst were let in where nothing is told, whatever the rate; None = nobody knows."""
+        if at_once is not None and (found := self._found.get(Dimension.REQUESTS)) is not None:
+            found.at_once = float(at_once)
+
     @property
     def is_found(self) -> bool:
         """Whether something that refuses was found, or is being looked for."""
@@ -194,7 +200,8 @@ class Windows:
         for dimension, found in self._found.items():
             if found.is_known:
                 clock = {"limit": found.limit, "period": found.period, "algorithm": found.algorithm}
-                seen.append({"dimension": dimension, "kind": "found", **clock, "evidence": found.evidence})
+                burst = {} if found.at_once == inf else {"at_once": found.at_once}
+                seen.append({"dimension": dimension, "kind": "found", **clock, **burst, "evidence": found.evidence})
         return seen
 
     def believe(self, seen: Mapping[str, Any], *, now: float) -> None:
@@ -206,6 +213,7 @@ class Windows:
         if kind == "found":
             self._found[dimension] = Found(now=now)
             self._found[dimension].believe(limit, period, algorithm, now=now)
+            self._found[dimension].at_once = float(seen.get("at_once", inf))
         elif kind != STATED:
             meter = Meter(dimension, limit, now=now, algorithm=algorithm)
             meter.clock.period = period
