@@ -21,7 +21,7 @@ from strange_servers import (
 from batchrunner.config import LimitSettings
 from batchrunner.limits.clock import Algorithm
 from batchrunner.limits.limiter import Limiter
-from batchrunner.simulator.config import Rules
+from batchrunner.simulator.config import Limits, Rules
 
 LIMIT, WINDOW = 300, 10.0
 STARTS = [START + seconds for seconds in (1.37, 2.74, 4.11, 5.48, 8.22)]  # on the clock's grid of windows
@@ -162,3 +162,15 @@ def test_where_each_must_keep_its_distance_refusals_tell_how_near_is_too_near(se
     again = Limiter(LimitSettings(), now=START + 3600)
     again.believe(limiter.beliefs(), now=START + 3600)
     assert visit(Nginx(30), 2400, limiter=again, seed=seed, start=START + 3600).efficiency >= 0.86
+
+
+@pytest.mark.parametrize("dialect", ["none", "retry-after"])
+@pytest.mark.parametrize("algorithm", ["fixed", "sliding"])
+def test_a_silent_window_that_doubles_is_used_after_some_windows_and_not_asked_for_ever_more(
+    algorithm: Any, dialect: Any
+) -> None:
+    """One more, two, four, …: once that was refused, the next question is for one more again."""
+    rules = Rules(rpm=300, window=10, algorithm=algorithm, dialect=dialect)
+    played = play(rules, 25_000, start=START, changes=[(60.0, Limits(rpm=600))])
+    assert played.refused_share <= 0.015
+    assert sum(200 <= at - START < 210 for at in played.arrivals) >= 540

@@ -325,6 +325,9 @@ class Found:
     def _believe_window(self, limit: float, period: float, evidence: str) -> None:
         self.mode, self.period = Mode.WINDOW, period
         self._windowed, self._proven = True, limit
+        if self._step > 1.0:  # it was the search for more that was refused
+            self._patience = min(2 * max(WIDEN_AFTER * limit, self._patience), PATIENCE)
+        self._step, self._clean = 1.0, 0.0
         self._tell(limit, evidence)
 
     def _period(self, begin: float, sent_at: float) -> float | None:
