@@ -5,6 +5,7 @@ which some do when the answer is there and not when the request came.
 """
 
 from collections import deque
+from collections.abc import Callable
 from math import ceil, floor
 from random import Random
 from typing import Any, Protocol
@@ -213,24 +214,27 @@ class Nginx(_Plain):
 
 
 class Places(_Plain):
-    """``limit_conn``: so many at a time, and nothing told."""
+    """``limit_conn``: so many at a time, and nothing told. *work* draws the seconds that one takes."""
 
-    def __init__(self, places: int, work: float) -> None:
+    def __init__(self, places: int, work: Callable[[Random], float], *, seed: int = 1) -> None:
         self.places, self.work = places, work
-        self._open = 0
+        self._open, self._worked, self._rng = 0, 0.0, Random(seed)
 
     def admit(self, now: float) -> float | None:
         del now
         if self._open >= self.places:
             return None
         self._open += 1
-        return 0.0
+        took = self.work(self._rng)
+        self._worked += took
+        return took
 
     def finish(self) -> None:
         self._open -= 1
 
     def shortest(self, tasks: int) -> float:
-        return tasks * self.work / self.places
+        del tasks
+        return self._worked / self.places
 
 
 def _slowapi(limit: int, remaining: int, reset: float, now: float) -> Headers:

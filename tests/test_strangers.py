@@ -1,5 +1,6 @@
 """The limiter at rate limiters of others, in virtual time, each with the ways of its own that misled us once."""
 
+from random import Random
 from typing import Any
 
 import pytest
@@ -7,6 +8,8 @@ from laboratory import play
 from strange_servers import (
     START,
     Counter,
+    Nginx,
+    Places,
     SlowapiCounter,
     SlowapiFixed,
     SlowapiMoving,
@@ -18,7 +21,7 @@ from strange_servers import (
 from batchrunner.config import LimitSettings
 from batchrunner.limits.algorithm import Algorithm
 from batchrunner.limits.limiter import Limiter
-from batchrunner.simulator.config import Rules
+from batchrunner.simulator.config import Limits, Rules
 
 LIMIT, WINDOW = 300, 10.0
 STARTS = [START + seconds for seconds in (1.37, 2.74, 4.11, 5.48, 8.22)]  # on the clock's grid of windows
@@ -96,3 +99,78 @@ def test_a_silent_count_is_asked_again_soon_after_a_window_and_used_at_its_rate(
     played = visit(Counter(LIMIT, WINDOW, aligned=False, counts_refused=True), 8 * LIMIT, start=start)
     assert played.refused_share <= 0.02
     assert played.efficiency >= 0.93
+
+
+def quick(_: Random) -> float:
+    return 0.05
+
+
+def steady(_: Random) -> float:
+    return 1.0
+
+
+def slow(rng: Random) -> float:
+    """Long answers of a model."""
+    return min(max(rng.lognormvariate(1.2, 0.8), 1.0), 20.0)
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize(("work", "tasks"), [(quick, 600), (steady, 120), (slow, 120)])
+@pytest.mark.parametrize("places", [1, 2, 5, 20])
+def test_a_silent_limit_in_flight_is_not_taken_for_a_rate(places: int, work: Any, tasks: int, seed: int) -> None:
+    """nginx's limit_conn: a 429 as HTML and nothing else; whatever leaves while a place is free passes."""
+    limiter = Limiter(LimitSettings(), now=START)
+    server = Places(places, work, seed=seed)
+    played = visit(server, tasks * places, limiter=limiter, seed=seed, latency=0.0)
+    assert limiter.slots.limit in (places, places + 1)  # one more is tried now and then
+    assert played.refused <= 20
+    assert played.efficiency >= 0.9
+
+
+def test_a_silent_limit_in_flight_that_is_raised_or_lowered_is_found_again() -> None:
+    """One more is tried now and then; and what is refused among fewer than were let in is looked into anew."""
+    limiter, server = Limiter(LimitSettings(), now=START), Places(5, steady)
+    visit(server, 300, limiter=limiter, latency=0.0)
+    server.places = 3
+    visit(server, 300, limiter=limiter, latency=0.0, start=START + 100)
+    assert limiter.slots.limit == 3
+    server.places = 10
+    visit(server, 3000, limiter=limiter, latency=0.0, start=START + 300)
+    assert limiter.slots.limit == 10
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("burst", [0, 60])
+def test_a_small_bucket_is_not_taken_for_a_limit_in_flight(burst: int, seed: int) -> None:
+    """nginx's limit_req: what was refused in a burst passes with as many in flight, a moment later."""
+    limiter = Limiter(LimitSettings(), now=START)
+    visit(Nginx(30, burst), 1200, limiter=limiter, seed=seed)
+    assert limiter.slots.refused_at is None
+    (belief,) = limiter.beliefs()["meters"]
+    assert belief["algorithm"] == Algorithm.BUCKET
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_where_each_must_keep_its_distance_refusals_tell_how_near_is_too_near(seed: int) -> None:
+    """nginx's limit_req without a burst, and a millisecond of jitter: one in a hundred refused leaves 0.89 of it."""
+    limiter = Limiter(LimitSettings(), now=START)
+    played = visit(Nginx(30), 2400, limiter=limiter, seed=seed)
+    assert played.efficiency >= 0.84
+    assert played.refused_share <= 0.02
+    (belief,) = limiter.beliefs()["meters"]
+    assert belief["at_once"] == 1
+    again = Limiter(LimitSettings(), now=START + 3600)
+    again.believe(limiter.beliefs(), now=START + 3600)
+    assert visit(Nginx(30), 2400, limiter=again, seed=seed, start=START + 3600).efficiency >= 0.86
+
+
+@pytest.mark.parametrize("dialect", ["none", "retry-after"])
+@pytest.mark.parametrize("algorithm", ["fixed", "sliding"])
+def test_a_silent_window_that_doubles_is_used_after_some_windows_and_not_asked_for_ever_more(
+    algorithm: Any, dialect: Any
+) -> None:
+    """One more, two, four, …: once that was refused, the next question is for one more again."""
+    rules = Rules(rpm=300, window=10, algorithm=algorithm, dialect=dialect)
+    played = play(rules, 25_000, start=START, changes=[(60.0, Limits(rpm=600))])
+    assert played.refused_share <= 0.015
+    assert sum(200 <= at - START < 210 for at in played.arrivals) >= 540

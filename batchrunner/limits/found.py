@@ -55,6 +55,10 @@ MANY = 5.0  # requests in that time, as fast as we went, are no wait for one
 SLOW = 3.0  # times the time that one takes to come back
 BURST = 0.1  # seconds of the rate that may go at once; of a bucket's capacity nothing is known
 BLOCKED = 0.5  # the same after a wait that the server asked for: in that time it filled up a little
+SINGLE = 1.5  # let in at once; where it is less, each has only to keep its distance from the one before
+NEARER = 0.025  # of such a rate, for each hundred accepted: how near one may go is told by refusals only,
+FARTHER = 0.985  # so a little more than one in a hundred is spent on that
+MUCH_FARTHER = 0.96  # of the rate, at an edge too near to the last one, or after a guess
 CUSHION = 0.1  # seconds of the rate that an edge leaves to the server, for arrivals in another order
 
 # a window
@@ -83,6 +87,7 @@ class Mode(StrEnum):
 class _Edge:
     at: float
     accepted: float = 0.0  # since
+    lately: float = 0.0  # a second, before it
 
 
 def _grown(each: float, times: float, *, most: float) -> float:
@@ -98,6 +103,7 @@ class Found:
         self.limit = inf
         self.period = MINUTE
         self.evidence = "nothing refused yet"
+        self.at_once = inf  # so many of a burst passed, whatever the rate
         self.version = 0  # of the belief; what only creeps is the same
         self.log = log or Spent()  # of what was sent
         self._began_at: float | None = self.log.oldest
@@ -144,7 +150,7 @@ class Found:
 
     @property
     def _burst(self) -> float:
-        return max(1.0, self.rate * (BLOCKED if self._blocks else BURST))
+        return max(1.0, min(self.rate * (BLOCKED if self._blocks else BURST), self.at_once))
 
     def believe(self, limit: float, period: float, algorithm: Algorithm, *, now: float) -> None:
         """Start from what an earlier run found."""
@@ -246,7 +252,8 @@ class Found:
         """Go on asking: when the server says, else step by step, and at the moments when windows usually end."""
         if first:
             if self.mode is not Mode.WINDOW:
-                self._edge = _Edge(now, self.log.total)
+                since = max(now - LATELY, self._began_at or -inf)
+                self._edge = _Edge(now, self.log.total, self.log.since(since) / max(now - since, ASK))
             self._windowed, self._rated = self.mode is Mode.WINDOW, self.mode is Mode.RATE
             self._base, self._asked, self._ended = _Edge(now), 0, None
             self.mode = Mode.ASKING
@@ -282,6 +289,8 @@ class Found:
             # were it a minute's limit, and full at the beginning; or that of a window which we misjudged
             seconds = self.period if self._windowed else MINUTE + self._edge.at - begin
             guess = (1.0 if self._windowed else FIRST) * limit / seconds
+            if self.at_once < SINGLE:
+                guess = max(guess, self._edge.lately)
             self._go_at(
                 max(guess, 1.0 / max(took, ASK)), f"refused after {limit:g}, and passed again after {took:.1f} s"
             )
@@ -318,6 +327,9 @@ class Found:
     def _believe_window(self, limit: float, period: float, evidence: str) -> None:
         self.mode, self.period = Mode.WINDOW, period
         self._windowed, self._proven = True, limit
+        if self._step > 1.0:  # it was the search for more that was refused
+            self._patience = min(2 * max(WIDEN_AFTER * limit, self._patience), PATIENCE)
+        self._step, self._clean = 1.0, 0.0
         self._tell(limit, evidence)
 
     def _period(self, begin: float, sent_at: float) -> float | None:
@@ -353,6 +365,9 @@ class Found:
         self._clean += cost
         if self._clean >= CREEP_AFTER:
             self._clean = 0.0
+            if self.at_once < SINGLE:
+                self.limit *= 1 + NEARER
+                return
             self.limit *= 1 + self._creep
             self._creep = min(self._creep * CREEP_GROWTH, CREEP_MAX)
 
@@ -364,6 +379,12 @@ class Found:
         if (accepted < 1 and seconds > max(SOON, SLOW / self.rate)) or self._nears > NEARS:
             self._nears = 0
             self._ask(now, retry_after, first=True)
+            return
+        if self.at_once < SINGLE:
+            much = not self._measured or (near and self._again)
+            self._go_at(self.rate * (MUCH_FARTHER if much else FARTHER), "some came too near to the one before")
+            self._base, self._edge, self._again = _Edge(sent_at, later), _Edge(sent_at, later), near
+            self._measured, self._lowered, self._clean, self._level = True, False, 0.0, min(self._level, 0.0)
             return
         if self._counted and not (near and self._again):
             self._go_at(self._counted, "of a count that is full")

@@ -13,6 +13,7 @@ from typing import Any
 from batchrunner.config import LimitSettings
 from batchrunner.limits.brake import Brake
 from batchrunner.limits.breaker import Breaker
+from batchrunner.limits.crowd import Crowd
 from batchrunner.limits.diary import Diary
 from batchrunner.limits.gauge import Gauge
 from batchrunner.limits.slots import Slots
@@ -31,8 +32,10 @@ class Permit:
     """Leave for one send, and what the accounts were at that moment. Hand it back with ``settle``, whatever came."""
 
     cost: float
+    given_at: float
     send_at: float
     generation: int
+    beside: int  # in flight with it, itself included
     marks: Marks
 
 
@@ -60,6 +63,7 @@ class Limiter:
         self.refusals = 0
         self._windows = Windows(now=now)
         self._brake = Brake(now=now)
+        self._crowd = Crowd()
         self._alone = True  # one request at a time, before the first reply
         self._limiting = "start"
         self._waiting_until = now
@@ -81,8 +85,12 @@ class Limiter:
         marks = self._windows.take(cost, send_at)
         self._sent.add(1, send_at)
         self._tokens.add(cost, send_at)
-        permit = Permit(cost=cost, send_at=send_at, generation=self.slots.take(), marks=marks)
+        generation = self.slots.take()
+        permit = Permit(
+            cost=cost, given_at=now, send_at=send_at, generation=generation, beside=self.slots.in_flight, marks=marks
+        )
         self._brake.sent(permit, send_at)
+        self._crowd.sent(send_at)
         return permit
 
     def wait(self, cost: float, now: float) -> float:
@@ -178,7 +186,8 @@ class Limiter:
             return inf, "slots"
         if not alone and (self._alone or self.breaker.is_open or self._windows.undecided):
             return inf, "probe"
-        held, down = self._brake.wait(now, alone=alone), self.breaker.wait(now)
+        held = max(self._brake.wait(now, alone=alone), self._crowd.wait(self.slots, now))
+        down = self.breaker.wait(now)
         return max((0.0, "none"), (held, "refused"), (down, "server"), *self._windows.waits(cost, now, alone=alone))
 
     def _observe(
@@ -201,6 +210,7 @@ class Limiter:
     def _succeeded(self, permit: Permit, sent_at: float, now: float) -> None:
         self._alone = False
         self._brake.answered()
+        self._crowd.passed(permit.beside, permit.given_at, sent_at, now, self.slots)
         self.breaker.succeeded()
         self.slots.succeeded(now)
         if self._windows.accepted(permit.marks, permit.cost, sent_at=sent_at, now=now):
@@ -217,7 +227,10 @@ class Limiter:
             case FailureClass.RATE_LIMIT:
                 self._count_refusal(now)
                 self._brake.refused(sent_at, now)
-                if not self._windows.refused(permit.marks, permit.cost, failure, sent_at=sent_at, now=now):
+                if self._is_crowd(permit, failure, sent_at, now):
+                    self._windows.refund(permit.marks, permit.cost)
+                    self.slots.refused(permit.generation, now, exact=True)
+                elif not self._windows.refused(permit.marks, permit.cost, failure, sent_at=sent_at, now=now):
                     self.slots.refused(permit.generation, now)
             case FailureClass.OVERLOADED:
                 self._count_refusal(now)
@@ -228,6 +241,15 @@ class Limiter:
                 self._succeeded(permit, sent_at, now)
                 return
         self._brake.named(failure.retry_after, now)
+
+    def _is_crowd(self, permit: Permit, failure: Failure, sent_at: float, now: float) -> bool:
+        """Whether a refusal that tells nothing is put down to how many are in flight."""
+        if not self._windows.is_untold(failure):
+            return False
+        if self._crowd.refused(permit.beside, sent_at, now, self.slots, known=self._windows.is_found):
+            return True
+        self._windows.let_in(self._crowd.at_once)
+        return False
 
     def _struggles(self, permit: Permit, now: float) -> None:
         self.slots.overloaded(permit.generation)

@@ -22,6 +22,8 @@ STAGE_ANSWERS = 8  # at the least
 GAIN = 1.3  # in answers a second, of 2.25 times as many in flight; less, and the server only queues them
 PATIENCE = 30.0  # seconds before the first new try near a limit that refused
 PATIENCE_MAX = 600.0
+CLEAN = 8  # answers at the least before one more is let in,
+DOUBTED = 2  # and where it may never have been the slots
 TRY_EVERY = 100  # answers: a try that fails costs a refusal
 UNTOLD = 64  # in flight, where no window is told
 CALM = 10.0  # seconds at that ceiling without a refusal, before the next
@@ -44,6 +46,7 @@ class Slots:
         self.in_flight = 0
         self.generation = 0
         self.refused_at: int | None = None  # the limit that was once too much
+        self.doubtful = False  # it may have been something else that refused: ask soon
         self._limit = float(min(start, most))
         self._ceiling = most if start >= most else min(most, UNTOLD)
         self._calm_since: float | None = None
@@ -83,9 +86,13 @@ class Slots:
             return
         if self.refused_at is None:
             self._grow_freely(now)
-        elif self._limit + 1 < self.refused_at or (now >= self._hold_until and self._answers >= TRY_EVERY):
+        elif (
+            self.doubtful
+            or self._limit + 1 < self.refused_at
+            or (now >= self._hold_until and self._answers >= TRY_EVERY)
+        ):
             self._clean += 1
-            if self._clean >= max(self.limit, 8):
+            if self._clean >= max(self.limit, DOUBTED if self.doubtful else CLEAN):
                 self._grow(now)
         self._limit = min(self._limit, float(self._ceiling))
 
@@ -122,8 +129,11 @@ class Slots:
             self._hold_until = now + self._patience
             self._patience = min(self._patience * 2, PATIENCE_MAX)
 
-    def refused(self, generation: int, now: float) -> None:
-        """Too many in flight, said the server of a request that left in *generation*."""
+    def refused(self, generation: int, now: float, *, exact: bool = False) -> None:
+        """Too many in flight, said the server of a request that left in *generation*.
+
+        *exact*: all others that are in flight were let in.
+        """
         if generation != self.generation:
             if generation == self.generation - 1 and self.in_flight - 1 < self.limit:  # one more of the same event
                 self._limit = max(1.0, float(self.in_flight - 1))
@@ -133,7 +143,7 @@ class Slots:
         self._patience = min(self._patience * 2, PATIENCE_MAX) if again else PATIENCE
         self._hold_until = now + self._patience
         self.refused_at = self.limit
-        self._limit = max(1.0, floor(self._limit * CUT))
+        self._limit = max(1.0, self.in_flight - 1 if exact else floor(self._limit * CUT))
         self.generation += 1
         self._clean = self._answers = 0
         self._calm_since = None
@@ -147,6 +157,10 @@ class Slots:
     def lift(self) -> None:
         """The server's windows were found, so the next refusal will not come for all that is in flight."""
         self._ceiling = self.most
+
+    def forget(self) -> None:
+        """It was something else that refused."""
+        self.refused_at, self.doubtful = None, False
 
     def told(self, limit: int) -> None:
         """The server names its limit."""

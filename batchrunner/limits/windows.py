@@ -6,11 +6,12 @@
 """
 
 from collections.abc import Collection, Iterator, Mapping
+from math import inf
 from typing import Any
 
 from batchrunner.limits.algorithm import Algorithm
 from batchrunner.limits.diary import Diary
-from batchrunner.limits.found import Found
+from batchrunner.limits.found import Found, Mode
 from batchrunner.limits.mark import Mark
 from batchrunner.limits.meter import Meter
 from batchrunner.limits.spent import Spent
@@ -147,6 +148,21 @@ class Windows:
         self._found[hidden].refused(share, sent_at, now, retry_after=failure.retry_after)
         return True
 
+    def is_untold(self, failure: Failure) -> bool:
+        """Whether neither a reply nor the user ever told of a limit, and a refusal does not say what refused."""
+        told = self._told or self._stated or failure.quota.windows or failure.dimension is not None
+        return not told and (failure.retry_after or 0.0) <= SOON
+
+    def let_in(self, at_once: int | None) -> None:
+        """So many of a burst were let in where nothing is told, whatever the rate; None = nobody knows."""
+        if at_once is not None and (found := self._found.get(Dimension.REQUESTS)) is not None:
+            found.at_once = float(at_once)
+
+    @property
+    def is_found(self) -> bool:
+        """Whether something that refuses was found, or is being looked for."""
+        return any(found.mode is not Mode.OPEN for found in self._found.values())
+
     # -- what is believed
 
     @property
@@ -188,7 +204,8 @@ class Windows:
         for dimension, found in self._found.items():
             if found.is_known:
                 clock = {"limit": found.limit, "period": found.period, "algorithm": found.algorithm}
-                seen.append({"dimension": dimension, "kind": "found", **clock, "evidence": found.evidence})
+                burst = {} if found.at_once == inf else {"at_once": found.at_once}
+                seen.append({"dimension": dimension, "kind": "found", **clock, **burst, "evidence": found.evidence})
         return seen
 
     def believe(self, seen: Mapping[str, Any], *, now: float) -> None:
@@ -200,6 +217,7 @@ class Windows:
         if kind == "found":
             self._found[dimension] = Found(now=now)
             self._found[dimension].believe(limit, period, algorithm, now=now)
+            self._found[dimension].at_once = float(seen.get("at_once", inf))
         elif kind.startswith(NAMED):
             self._stated[dimension, kind] = Stated(dimension, limit, now=now, period=period)
         elif kind != STATED:
