@@ -26,7 +26,7 @@ class Queue:
         self._waiting = waiting
         self._again: deque[Candidate] = deque()
         self._fresh: deque[Candidate] = deque()
-        self._read_to: int | None = 0  # None: to the job's end
+        self._read_to: int | None = waiting.start  # None: to the job's end
         self._is_barren = False  # the last stretch held nothing of ours: one such a wake is enough
         self._next_due = waiting.next_due(model)
 

@@ -33,7 +33,8 @@ def make_purse(
     purse = Purse(tariff, settings=settings, before=before)
     words = []
     for model in models:
-        for first in waiting.fresh(model, after=0, limit=1)[0]:  # told before anything is sent, if all lines are alike
+        # Told before anything is sent, if all lines are alike.
+        for first in waiting.fresh(model, after=waiting.start, limit=1)[0]:
             lanes = [f"{route.name}/{route.name_of(model)}" for route in taken[model]]
             if not any(purse.has_bound(lane, first.endpoint, first.body) for lane in lanes):
                 raise ConfigError(purse.unbounded(lanes, first.endpoint, first.body, first.custom_id))

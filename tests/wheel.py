@@ -1,7 +1,8 @@
 """Tests once more, against the built wheel: what would be installed is what was tested.
 
-Those that depend on what is in the wheel: commands, data files, migrations, what can be imported, whole runs. The wheel
-is unpacked into a folder of its own, which comes before the tree; its dependencies are those it was tested with.
+First the wheel alone (alone.py), then the tests that depend on what is in it: commands, data files, migrations, what
+can be imported, whole runs. For these it is unpacked into a folder of its own, which comes before the tree; its
+dependencies are those it was tested with.
 """
 
 import os
@@ -9,6 +10,8 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+
+import alone
 
 ROOT = Path(__file__).parents[1]
 PYTEST = Path(sys.executable).with_name("pytest")  # not python -m pytest, which would import from the tree
@@ -45,6 +48,12 @@ def main() -> None:
         (wheel,) = dist.glob("*.whl")
         pip = (sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check")
         run(*pip, "--no-deps", "--target", home, wheel)
+        if lacks := alone.missing(home):
+            sys.exit(f"the wheel lacks {', '.join(lacks)}")
+        site, empty = Path(folder, "site"), Path(folder, "empty")
+        empty.mkdir()
+        alone.lay_out(home, site)
+        alone.try_out(site, empty)
         os.environ["PYTHONPATH"] = str(home)
         found = subprocess.check_output([sys.executable, "-P", "-c", WHERE], cwd=ROOT, text=True)
         assert Path(found).is_relative_to(home), f"not the wheel is tested, but {found}"

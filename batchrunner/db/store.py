@@ -122,6 +122,10 @@ _CLOSE = """
         possibly_charged = ?, first_token_at = ?, spent = ?
     WHERE id = ? AND outcome IS NULL
 """
+# By its runs, not by its tasks: few attempts are open, and a job may have millions of tasks.
+_STILL_OPEN = """
+    SELECT id, task_id FROM attempt WHERE outcome IS NULL AND run_id IN (SELECT id FROM run WHERE job_id = ?)
+"""
 _MOVE = """
     UPDATE task SET state = ?, run_id = NULL, available_at = ?, failures = failures + ?, finished_at = ?,
         error_class = ?
@@ -198,12 +202,9 @@ class Store:
 
         Their tasks go back to the front of the queue, or are held for a human.
         """
-        task, attempt = schema.task, schema.attempt
         state = TaskState.HELD if hold else TaskState.PENDING
         with self.transaction() as connection:
-            still_open = select(attempt.c.id, attempt.c.task_id).join(task, task.c.id == attempt.c.task_id)
-            mine = still_open.where(attempt.c.outcome.is_(None), task.c.job_id == job_id)
-            rows = connection.execute(mine).all()
+            rows = connection.exec_driver_sql(_STILL_OPEN, (job_id,)).all()
             if not rows:
                 return 0
             connection.exec_driver_sql(

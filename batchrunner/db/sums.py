@@ -32,11 +32,12 @@ _SPAN = """
     SELECT min(started_at), (SELECT ended_at FROM run WHERE job_id = ?1 ORDER BY id DESC LIMIT 1)
     FROM run WHERE job_id = ?1
 """
+_CURRENCIES = "SELECT currency FROM run WHERE job_id = ? GROUP BY currency ORDER BY max(id)"
 _SPENDING = """
-    SELECT run.currency, sum(spent), coalesce(sum(reserved) FILTER (WHERE spent IS NULL), 0),
-           count(*) FILTER (WHERE spent IS NULL AND reserved IS NULL AND (outcome = 'success' OR possibly_charged))
-    FROM attempt JOIN run ON run.id = attempt.run_id
-    WHERE run.job_id = ? AND outcome IS NOT NULL GROUP BY run.currency ORDER BY max(run.id)
+    SELECT sum(spent), coalesce(sum(reserved) FILTER (WHERE spent IS NULL), 0),
+           count(*) FILTER (WHERE spent IS NULL AND reserved IS NULL AND (outcome = 'success' OR possibly_charged)),
+           count(*)
+    FROM attempt WHERE run_id IN (SELECT id FROM run WHERE job_id = ? AND currency IS ?) AND outcome IS NOT NULL
 """
 
 
@@ -83,8 +84,12 @@ def lane_totals(connection: Connection, job_id: int) -> tuple[LaneTotals, ...]:
 
 def spending(connection: Connection, job_id: int) -> tuple[Spending, ...]:
     """What the job's sends cost, for each currency its runs were billed in, the newest last; not what is in flight."""
-    rows = connection.exec_driver_sql(_SPENDING, (job_id,)).all()
-    return tuple(Spending(currency=row[0], spent=row[1], unsettled=row[2], unknown=row[3]) for row in rows)
+    found = []
+    for (currency,) in connection.exec_driver_sql(_CURRENCIES, (job_id,)).all():
+        spent, unsettled, unknown, sends = connection.exec_driver_sql(_SPENDING, (job_id, currency)).one()
+        if sends:
+            found.append(Spending(currency=currency, spent=spent, unsettled=unsettled, unknown=unknown))
+    return tuple(found)
 
 
 def _percentile(ordered: Sequence[float], percent: int) -> float | None:
