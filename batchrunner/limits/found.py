@@ -21,6 +21,7 @@ from batchrunner.limits.spent import Spent
 EPSILON = 1e-6
 MINUTE = 60.0
 SPAN = 3600.0  # seconds of sends that are kept while no period is known
+SMOOTH = 1 / 8  # of a new cost, in the usual one
 AHEAD = 0.1  # seconds that permits may have been given ahead, at the old rate
 
 # asking, one request at a time
@@ -134,7 +135,8 @@ class Found:
         self._last_no = -inf
         self._ended: float | None = None  # the period at whose end it still refused
         self._counted = 0.0  # the rate of such a count
-        self._step = 1.0
+        self._step = 1.0  # requests
+        self._unit = 1.0  # what a request usually costs
 
     @property
     def algorithm(self) -> Algorithm:
@@ -150,7 +152,7 @@ class Found:
 
     @property
     def _burst(self) -> float:
-        return max(1.0, min(self.rate * (BLOCKED if self._blocks else BURST), self.at_once))
+        return max(self._unit, min(self.rate * (BLOCKED if self._blocks else BURST), self.at_once))
 
     def believe(self, limit: float, period: float, algorithm: Algorithm, *, now: float) -> None:
         """Start from what an earlier run found."""
@@ -192,6 +194,7 @@ class Found:
             self._burst_at = at
         self._at_last = at
         self.log.add(cost, at, period=self.period)
+        self._unit = cost if self._began_at == at else self._unit + (cost - self._unit) * SMOOTH
         self._count(cost)
 
     def charge(self, extra: float) -> None:
@@ -270,7 +273,7 @@ class Found:
             + [self._burst_at + self.period]
             + [(floor(now / MINUTE) + 1) * MINUTE]
         )
-        first_step = max(ASK, 0.5 / self.rate) if self._rated else ASK
+        first_step = max(ASK, 0.5 * self._unit / self.rate) if self._rated else ASK
         steps = now + first_step * _grown(ASK_GROWTH, self._asked - 1, most=max(ASK_MAX / first_step, 1.0))
         likely = [end + GUARD for end in usual if now + ASK_NEAR < end + GUARD < steps]
         self._ask_at = min(likely, default=steps)
@@ -292,7 +295,7 @@ class Found:
             if self.at_once < SINGLE:
                 guess = max(guess, self._edge.lately)
             self._go_at(
-                max(guess, 1.0 / max(took, ASK)), f"refused after {limit:g}, and passed again after {took:.1f} s"
+                max(guess, self._unit / max(took, ASK)), f"refused after {limit:g}, and passed again after {took:.1f} s"
             )
             return
         if self._ended is not None and not self._windowed and sent_at <= begin + COUNTED * self._ended:
@@ -328,7 +331,7 @@ class Found:
         self.mode, self.period = Mode.WINDOW, period
         self._windowed, self._proven = True, limit
         if self._step > 1.0:  # it was the search for more that was refused
-            self._patience = min(2 * max(WIDEN_AFTER * limit, self._patience), PATIENCE)
+            self._patience = min(2 * max(WIDEN_AFTER * limit, self._patience), PATIENCE * self._unit)
         self._step, self._clean = 1.0, 0.0
         self._tell(limit, evidence)
 
@@ -363,7 +366,7 @@ class Found:
             self._grown_at = now
             return
         self._clean += cost
-        if self._clean >= CREEP_AFTER:
+        if self._clean >= CREEP_AFTER * self._unit:
             self._clean = 0.0
             if self.at_once < SINGLE:
                 self.limit *= 1 + NEARER
@@ -374,9 +377,9 @@ class Found:
     def _edge_of_rate(self, sent_at: float, now: float, retry_after: float | None) -> None:
         later = self.log.since(sent_at)  # in flight behind the refused one: nobody knows of them yet
         seconds, accepted = sent_at - self._base.at, self._base.accepted - later
-        near = self._edge.accepted - later < MEASURABLE
+        near = self._edge.accepted - later < MEASURABLE * self._unit
         self._nears = self._nears + 1 if near else 0
-        if (accepted < 1 and seconds > max(SOON, SLOW / self.rate)) or self._nears > NEARS:
+        if (accepted < self._unit and seconds > max(SOON, SLOW * self._unit / self.rate)) or self._nears > NEARS:
             self._nears = 0
             self._ask(now, retry_after, first=True)
             return
@@ -392,8 +395,8 @@ class Found:
             self._clean, self._creep, self._level = 0.0, CREEP, -PAUSE * self.rate
             return
         self._counted = 0.0
-        enough = accepted >= MEASURABLE
-        if enough or (accepted >= 1 and not self._measured):
+        enough = accepted >= MEASURABLE * self._unit
+        if enough or (accepted >= self._unit and not self._measured):
             rate, evidence = accepted / seconds, f"{accepted:g} were accepted in {seconds:.1f} s between refusals"
             if not self._measured and seconds > LATELY and rate * STEADY < self.rate:
                 # we went much slower for a while, and the server's bucket was full then
@@ -410,14 +413,14 @@ class Found:
             self._lowered = True
         self._again = near
         self._measured = self._measured or enough
-        if retry_after is not None and ONE <= retry_after <= MINUTE and self.rate > 1.0 / retry_after:
-            if self.rate > MANY / retry_after:
+        if retry_after is not None and ONE <= retry_after <= MINUTE and self.rate > self._unit / retry_after:
+            if self.rate > MANY * self._unit / retry_after:
                 self._measured = False  # more likely many come back then, at the end of a window
-            self._go_at(1.0 / retry_after, f"one comes back in {retry_after:g} s")
+            self._go_at(self._unit / retry_after, f"one comes back in {retry_after:g} s")
             self._lowered = True
         self._clean, self._creep = 0.0, CREEP
         self._edge = _Edge(sent_at, later)
-        self._level = min(self._level, -max(1.0, CUSHION * self.rate))
+        self._level = min(self._level, -max(self._unit, CUSHION * self.rate))
 
     # -- a window
 
@@ -428,7 +431,7 @@ class Found:
         if self._clean >= (max(WIDEN_AFTER * self.limit, self._patience) if self._step == 1.0 else self.limit):
             self._clean, self._proven, self._halved = 0.0, self.limit, False
             self._patience = self._patience if self._step == 1.0 else 0.0
-            self.limit += self._step
+            self.limit += self._step * self._unit
             self._step *= 2.0
 
     def _edge_of_window(self, now: float, retry_after: float | None) -> None:
@@ -439,9 +442,9 @@ class Found:
             self._edges, self._edges_from = 0, now
         self._edges += 1
         self._edge = _Edge(now)
-        if self._edges <= EDGES and used >= min(FULL * self.limit, self.limit - 1):
+        if self._edges <= EDGES and used >= min(FULL * self.limit, self.limit - self._unit):
             if self.limit > self._proven:
-                self._patience = min(2 * max(WIDEN_AFTER * self.limit, self._patience), PATIENCE)
+                self._patience = min(2 * max(WIDEN_AFTER * self.limit, self._patience), PATIENCE * self._unit)
                 self._tell(self._proven, f"refused after {used:g}")
             elif self._clean < self.limit and used < self.limit and self._repeats >= REPEATS:
                 self._proven, self._repeats = max(used, 1.0), 0  # it was only let through once, at a window's end
