@@ -1,5 +1,6 @@
 """The limiter against the simulator's limits in virtual time: all of the quota, hardly a request more."""
 
+from random import Random
 from typing import Any
 
 import pytest
@@ -307,3 +308,21 @@ def test_a_hidden_limit_in_flight_is_told_by_one_burst() -> None:
     """The headers promise 20,000 a minute and two get through at once."""
     played = play(Rules(rpm=20_000, concurrency=2), 200)
     assert played.refused <= 32
+
+
+@pytest.mark.parametrize("seed", [11, 19, 23, 34, 51, 53])
+def test_a_silent_window_is_found_even_if_a_question_came_a_moment_before_its_end(seed: int) -> None:
+    """One refused half a second before the end was followed by the next five seconds later, and that told nothing."""
+    rng = Random(seed)
+    busy, way, start = rng.choice([0, 0.0007, 0.002, 0.004]), rng.choice([0.001, 0.005, 0.02]), 60 * rng.random()
+    played = play(
+        Rules(rpm=300, window=10, algorithm="fixed", dialect="none"),
+        2390,
+        start=1.79e9 + start,
+        seed=seed,
+        latency=lambda rng: 0.1 + 0.02 * rng.random(),
+        way=lambda rng: way * rng.random() + 0.0005,
+        busy=busy,
+    )
+    assert played.efficiency > 0.95
+    assert played.refused_share < 0.02

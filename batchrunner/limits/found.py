@@ -28,7 +28,7 @@ AHEAD = 0.1  # seconds that permits may have been given ahead, at the old rate
 ASK = 0.3  # seconds from an edge to the first question; then ever longer
 ASK_GROWTH = 1.6
 ASK_MAX = 60.0
-ASK_NEAR = 0.5  # seconds; a moment that is nearer is no better one to ask
+ASK_NEAR = 0.5  # seconds at the least to such a moment; a little after it is as good
 ASK_LATE = 1.0  # seconds after a window's end that a question may come, and still tell that it ended
 SOON = 1.5  # seconds; a question that passes by then means a bucket
 COUNTED = 1.5  # times a window's length after its beginning, by which a count of it has passed something again
@@ -275,7 +275,7 @@ class Found:
         )
         first_step = max(ASK, 0.5 * self._unit / self.rate) if self._rated else ASK
         steps = now + first_step * _grown(ASK_GROWTH, self._asked - 1, most=max(ASK_MAX / first_step, 1.0))
-        likely = [end + GUARD for end in usual if now + ASK_NEAR < end + GUARD < steps]
+        likely = [max(end + GUARD, now + ASK_NEAR) for end in usual if now < end + GUARD < steps]
         self._ask_at = min(likely, default=steps)
 
     def _answered(self, cost: float, sent_at: float) -> None:
