@@ -9,7 +9,7 @@ import pytest
 from moment import NOW, progress
 
 from batchrunner.exits import ExitCode
-from batchrunner.record import Answer, Attempt, ErrorGroup, Job, Output, Record, Run, Story, Totals
+from batchrunner.record import Answer, Attempt, ErrorGroup, Job, Output, Record, Run, Spending, Story, Totals
 from batchrunner.report.hints import HINTS, hint
 from batchrunner.report.status import Status, status_json, status_text
 from batchrunner.report.story import show_text
@@ -56,9 +56,10 @@ def test_the_end_of_a_run_with_failures() -> None:
 Finished with failures in 31m17s (2 runs, 53m29s in all).
 
   succeeded      9,950   99.5%      tokens   4.12M in · 290k out · 0 cached
-  failed            50    0.5%      speed    187 a minute, bound by slots · p50 1.5s p95 4.9s
-  rejected           0              429s     12 of 10,043 sends (0.1%)
-                                    charged  3 sends brought no answer and were possibly charged
+  failed            50    0.5%      speed    187 a minute, bound by slots
+  rejected           0                       p50 1.5s p95 4.9s
+                                    429s     12 of 10,043 sends (0.1%)
+                                    charged  3 sends possibly: no answer came
 
   why it failed   tasks  example     what to do
   content_filter     41  row-000118  1301: edit the text, or accept and leave it out
@@ -263,6 +264,16 @@ def test_streams_tell_the_time_to_their_first_token() -> None:
     assert "first token" not in summary_text(summary(DONE, ExitCode.OK))
     told = attempt(1, "success", sent_at=NOW, finished_at=NOW + 3, first_token_at=NOW + 0.5)
     assert "success  3.0s  first token 0.5s" in show_text(story(TaskState.SUCCEEDED, told))
+
+
+def test_the_figures_of_a_run_fit_on_a_screen_of_eighty() -> None:
+    """Whatever there is to tell; a figure goes on below itself."""
+    usage = Usage(prompt_tokens=4_120_000, completion_tokens=290_000, cached_tokens=190_000, reasoning_tokens=120_000)
+    spent = Spending(currency="CNY", spent=3_880_000_000, unsettled=2_000_000, unknown=12_345, limit=5_000_000_000)
+    totals = replace(TOTALS, usage=usage, spending=(spent,), refused=12_345, sends=1_234_567, possibly_charged=12_345)
+    accounts = summary_text(summary(DONE, ExitCode.OK, totals=totals)).split("\n\n")[1]
+    assert all(len(line) <= 80 for line in accounts.splitlines()), accounts
+    assert "120k of them reasoning" in accounts
 
 
 def test_the_story_of_an_answered_task_tells_every_attempt_and_the_answer() -> None:

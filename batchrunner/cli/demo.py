@@ -35,7 +35,7 @@ def demo(db: str, job_file: str | None, **given: Any) -> int:
     with Simulator(rpm=RPM, tpm=TPM, concurrency=CONCURRENCY, latency="uniform:0.2:0.6") as server:
         if not given["quiet"]:
             click.echo(
-                f"Built-in job: {path.name}, against the built-in simulator on {server.url}.\n"
+                f"Built-in job {path.name}, at the built-in simulator, {server.url}.\n"
                 'Nothing leaves this machine. Answers are canned and marked "simulated".\n'
                 f"Its rules (we are not told them): {RPM} RPM, {TPM:,} TPM, {CONCURRENCY} in flight.",
                 err=True,
@@ -54,7 +54,7 @@ def demo(db: str, job_file: str | None, **given: Any) -> int:
         score = server.score()
     if not given["quiet"]:
         click.echo(
-            f"  referee  {score.efficiency:.0%} of the quota used (shortest possible {score.shortest:.1f}s), "
+            f"  referee  {score.efficiency:.0%} of the quota used (at best {score.shortest:.1f}s), "
             f"{score.refused_share:.2%} of the sends refused",
             err=True,
         )

@@ -74,7 +74,7 @@ def check(context: click.RichContext, /, job: str | None, db: str | None, *, as_
         for line in findings_lines(made.findings):
             click.echo(line)
         looked = made.requests
-        click.echo(f"{told}: {looked:,} requests looked at, {made.rejected:,} lines are no requests", err=True)
+        click.echo(f"{told}: {looked:,} requests to send looked at, {made.rejected:,} lines are no requests", err=True)
     bad = made.rejected or any(finding.level is Level.ERROR for finding in made.findings)
     return ExitCode.SOME_FAILED if bad else ExitCode.OK
 

@@ -4,6 +4,7 @@ import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import zip_longest
+from textwrap import wrap
 from typing import Any
 
 from batchrunner.exits import ExitCode
@@ -18,6 +19,7 @@ from batchrunner.report.numbers import duration, latency, percent, short
 from batchrunner.task import Counts, TaskState
 
 LONGEST_ID = 32  # cells of an example's custom_id
+ROOM = 35  # cells of a figure; with its name and the accounts on its left, 80
 _DONE = (ExitCode.OK, ExitCode.SOME_FAILED)
 _STOPPED = (ExitCode.STOPPED_PROVIDER, ExitCode.STOPPED_LIMIT, ExitCode.STOPPED_LATER)
 
@@ -59,7 +61,7 @@ def summary_text(summary: Summary, *, ascii_only: bool = False) -> str:
         list(_commands(summary)),
     ]
     text = "\n\n".join("\n".join(lines) for lines in paragraphs if lines)
-    return in_ascii(text.replace("·", ",")) if ascii_only else text
+    return in_ascii(text.replace(" ·", ",")) if ascii_only else text
 
 
 def summary_event(summary: Summary) -> dict[str, Any]:
@@ -165,23 +167,34 @@ def _traffic(s: Summary) -> Iterator[str]:
     tokens = [f"{short(usage.prompt_tokens)} in", f"{short(usage.completion_tokens)} out"]
     if usage.reasoning_tokens:
         tokens.append(f"{short(usage.reasoning_tokens)} of them reasoning")
-    tokens.append(f"{short(usage.cached_tokens)} cached")
-    yield f"tokens   {' · '.join(tokens)}"
+    yield from _figure("tokens", *tokens, f"{short(usage.cached_tokens)} cached")
     if cost := cost_text(totals.spending):
-        yield f"cost     {cost}"
+        yield from _figure("cost", cost)
     speed = [] if s.rate is None else [f"{short(s.rate)} a minute"]
     if speed and s.bound_by not in ("", "none", "start"):
         speed[0] += f", bound by {clean(s.bound_by)}"
     if totals.p50 is not None:
         speed.append(f"p50 {latency(totals.p50)} p95 {latency(totals.p95)}")
     if speed:
-        yield f"speed    {' · '.join(speed)}"
+        yield from _figure("speed", *speed)
     if totals.first_token_p50 is not None:
-        yield f"streams  first token p50 {latency(totals.first_token_p50)}"
+        yield from _figure("streams", f"first token p50 {latency(totals.first_token_p50)}")
     share = f" ({percent(totals.refused, totals.sends)})" if totals.refused else ""
-    yield f"429s     {totals.refused:,} of {totals.sends:,} sends{share}"
+    yield from _figure("429s", f"{totals.refused:,} of {totals.sends:,} sends{share}")
     if totals.possibly_charged:
-        yield f"charged  {totals.possibly_charged:,} sends brought no answer and were possibly charged"
+        sends = "send" if totals.possibly_charged == 1 else "sends"
+        yield from _figure("charged", f"{totals.possibly_charged:,} {sends} possibly: no answer came")
+
+
+def _figure(name: str, *parts: str) -> Iterator[str]:
+    """A figure and its parts, on as many lines as they need; a part is broken only where it is too long for one."""
+    line = ""
+    for part in (piece for each in parts for piece in wrap(each, ROOM, break_long_words=False)):
+        if line and width(f"{line} · {part}") > ROOM:
+            yield f"{name:7}  {line}"
+            name, line = "", ""
+        line = f"{line} · {part}" if line else part
+    yield f"{name:7}  {line}"
 
 
 def _outputs(outputs: tuple[Output, ...]) -> Iterator[str]:
