@@ -58,7 +58,7 @@ class Loaded:
             return f"{self.path}: unchanged since it was loaded{rejected}"
         if self.difference is not None:
             return f"{self.path}: {self.shape}; {describe(self.difference)}{rejected}"
-        more = "more lines" if self.continued else "lines"
+        more = f"{'more ' if self.continued else ''}{'line' if self.lines == 1 else 'lines'}"
         return f"{self.path}: {self.shape}; {self.lines:,} {more} read{rejected}"
 
 

@@ -63,6 +63,15 @@ async def test_a_stream_that_never_closes_is_over_with_its_last_word() -> None:
     assert text_of(outcome) == "yes"
 
 
+async def test_an_address_where_nothing_listens_is_named_with_the_reason() -> None:
+    async with scripted() as server:
+        address = server.base_url
+    outcome = await send(address)
+    assert isinstance(outcome, Failure)
+    assert (outcome.kind, outcome.sent) == (FailureClass.UNREACHABLE, False)
+    assert outcome.message == f"can't connect ({address[7:-3]}: Connection refused)"
+
+
 @pytest.mark.parametrize(
     ("pieces", "kind"),
     [

@@ -5,6 +5,7 @@ none to speak of. The client layer is left out with its redirects, cookies and e
 one origin only. An answer we do not like, a timeout or a broken connection is a ``Failure``; only a bug raises.
 """
 
+import os
 import ssl
 import zlib
 from collections.abc import AsyncGenerator, Callable, Sequence
@@ -297,6 +298,10 @@ def _broken(error: Exception) -> Failure:
 
 def _reason(error: Exception) -> str:
     cause = error.__cause__ or error
+    if isinstance(cause, aiohttp.ClientConnectorError):
+        number = cause.os_error.errno or 0
+        if number > 0:  # a name that is not found has another
+            return f"{cause.host}:{cause.port}: {os.strerror(number)}"
     return str(cause) or type(cause).__name__
 
 
