@@ -87,3 +87,13 @@ def test_a_quota_of_a_second_that_is_told_in_whole_seconds(algorithm: Any) -> No
     played = play(Rules(rpm=20, window=1, algorithm=algorithm, dialect="zhipu"), 600, start=NOW)
     assert played.efficiency > 0.85
     assert played.refused == 0
+
+
+@pytest.mark.parametrize("rest", [0.3, 0.7, 0.9, 1.0, 1.1, 2.5])
+@pytest.mark.parametrize("dialect", ["openai", "zhipu", "anthropic"])
+def test_a_window_on_the_clocks_grid_that_is_met_at_its_end_is_no_quota_of_a_second(dialect: Any, rest: float) -> None:
+    """Of the first one only *rest* seconds are left, so that its replies all tell a second."""
+    rules = Rules(rpm=300, window=10, algorithm="fixed", aligned=True, dialect=dialect)
+    played = play(rules, 1190, start=1.79e9 - rest, latency=lambda rng: 0.1 + 0.02 * rng.random(), busy=0.0007)
+    assert played.efficiency > 0.93
+    assert played.refused_share < 0.001

@@ -48,6 +48,7 @@ class Clock:
         self._doubted_at = self._crept_at = -inf
         self._creeps = 0
         self._filling = Filling()
+        self._told_from = inf  # when the first of such resets was told
         self.is_named = False  # the period, by the server
         self._outlasted = 0  # times more often than not that the period was too short
         self._longest = 0.0  # of the resets that were told: no window is shorter
@@ -153,12 +154,15 @@ class Clock:
         tells = told.reset is not None and told.reset > 3 * self._resolution
         if self.presumed:
             if tells:
-                self.algorithm, self.presumed = Algorithm.UNKNOWN, False
+                self.algorithm, self.presumed, self.is_timed = Algorithm.UNKNOWN, False, self.is_named
             return False
         if self.algorithm is not Algorithm.UNKNOWN or told.used is None or tells:
             return False
-        if told.reset is not None:  # much is used, and all of it comes back in a second
+        if told.reset is not None:  # much is used, and all of it comes back in a second, now and a second ago
+            self._told_from = min(self._told_from, told.received_at)
             if told.used < told.limit / 2 or max(told.reset, self._longest + COARSE) > COARSE:
+                return False
+            if told.sent_at < self._told_from + COARSE:  # or just the rest of a longer one
                 return False
             if not self.is_named:
                 self.period, self.is_timed = COARSE, True
