@@ -95,5 +95,5 @@ def test_a_window_on_the_clocks_grid_that_is_met_at_its_end_is_no_quota_of_a_sec
     """Of the first one only *rest* seconds are left, so that its replies all tell a second."""
     rules = Rules(rpm=300, window=10, algorithm="fixed", aligned=True, dialect=dialect)
     played = play(rules, 1190, start=1.79e9 - rest, latency=lambda rng: 0.1 + 0.02 * rng.random(), busy=0.0007)
-    assert played.efficiency > 0.93
-    assert played.refused_share < 0.001
+    assert played.elapsed < 32  # in less than a second nobody could send all of the first one
+    assert played.refused_share < 0.002

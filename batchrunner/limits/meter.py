@@ -53,6 +53,7 @@ class Meter(Account):
         self.replies += 1
         window = self._whole(window, mark.cost)
         remaining = window.remaining
+        went_ahead = self.clock.probing
         reading = self._read(window, mark.epoch, sent_at, received_at, refused=refused)
         self._expect(window, received_at)
         if remaining is None or reading is Reading.OLD:
@@ -85,7 +86,7 @@ class Meter(Account):
             self._learn_charge(remaining, mark, window.requested, refused=refused)
         if self.clock.presumed and self._went_alone(mark):
             self._time(remaining, mark.cost, refused=refused)
-        self._project(remaining, mark)
+        self._project(remaining, mark, first=went_ahead and not self.clock.probing)
         self._before = (remaining, mark.at) if self._went_alone(mark) and mark.at is not None else None
 
     def refused(self, mark: Mark, now: float, window: Window | None = None, retry_after: float | None = None) -> None:
@@ -217,8 +218,11 @@ class Meter(Account):
             self._holds = max(self._holds, snapped((window.remaining + cost) / window.limit))
         return replace(window, limit=self._holds * window.limit, period=self._holds)
 
-    def _project(self, remaining: float, mark: Mark) -> None:
+    def _project(self, remaining: float, mark: Mark, *, first: bool) -> None:
+        """Correct the level; *first*: of a window, into which what left before it may have fallen as well."""
         then = remaining + self._account - mark.account  # were the header written as the request was sent
+        if first:
+            self._level = min(self._level, then)
         low = min(remaining + self._account - mark.before, remaining)
         high = min(then + mark.overtaken(self.factor), max(self.limit, remaining))
         nothing_else = self._went_alone(mark)
