@@ -174,3 +174,17 @@ def test_a_silent_window_that_doubles_is_used_after_some_windows_and_not_asked_f
     played = play(rules, 25_000, start=START, changes=[(60.0, Limits(rpm=600))])
     assert played.refused_share <= 0.015
     assert sum(200 <= at - START < 210 for at in played.arrivals) >= 540
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3, 4])
+def test_a_question_that_had_to_wait_for_long_answers_tells_of_no_window(seed: int) -> None:
+    """One asks alone, so after answers of five seconds it passes late: the server would have let it in at once."""
+    played = visit(Nginx(5), 600, seed=seed, latency=5.0)
+    assert played.elapsed <= 260
+
+
+def test_a_rate_measured_by_a_handful_of_answers_grows_until_it_is_known() -> None:
+    """A silent log of sixty a minute, and answers of up to 20 s: three a minute were believed for hours."""
+    rules = Rules(rpm=60, algorithm="sliding", dialect="none")
+    played = play(rules, 480, seed=5, latency=lambda rng: rng.uniform(1, 20))
+    assert played.elapsed <= 40 * 60

@@ -18,6 +18,7 @@ ON_ITS_WAY = 1.5  # times the way of a refusal; a reply by then may have made pl
 MORE = 1.25  # times as many as were believed to be the most have passed: they were not
 CAREFUL = 8  # answers after a suspicion, until which one request goes at a time:
 TRIPS = 4.0  # times the way of a refusal without one: it passed
+TRUSTED = 100  # answers after a suspicion, and it may be doubted again
 REPLIES = 64
 AHEAD = 0.1  # seconds that permits are given ahead
 SPACED = 0.8  # of the longest time between two sends, or of an answer's, if that is shorter
@@ -38,7 +39,7 @@ class Crowd:
         self._answers = 0  # since then
         self._over_most = 0  # passed since then, with too many
         self._proven = False  # one more was refused, when so many passed
-        self._events, self._lenient = 0, CHANCE
+        self._events, self._doubts = 0, CHANCE
         self._over = False
         self.at_once: int | None = None  # so many were let in at once, and more in turn
 
@@ -89,9 +90,7 @@ class Crowd:
             self._events += 1
             self._since, self._proven, self._over_most, slots.doubtful = now, True, 0, False
             return True
-        elif slots.in_flight >= self._most > 1 and self._lenient > 0:  # a reply may have been on its way
-            self._lenient -= 1
-        elif known or not self._proven or beside <= 1:
+        elif known or beside <= 1 or not self._may_doubt(slots):
             self._proven = False
             self._end(slots)
             return False
@@ -100,6 +99,11 @@ class Crowd:
         self._trip, self._answers, self._over_most = now - sent_at, 0, 0
         slots.doubtful = True
         return True
+
+    def _may_doubt(self, slots: Slots) -> bool:
+        """Whether it may be a limit in flight all the same: a lower one, or a reply was on its way. Not for ever."""
+        self._doubts = CHANCE if self._answers >= TRUSTED else self._doubts - 1
+        return self._doubts >= 0 and (self._proven or slots.in_flight >= self._most > 1)
 
     def _passed_with(self, least: int) -> int:
         return sum(answers for beside, answers in self._passed.items() if beside >= least)

@@ -51,6 +51,7 @@ REGROWTH_EACH = 1.03  # at most, for one accepted
 NEARS = 4  # such edges in a row, and it is no rate
 STEADY = 1.5  # times what was accepted is as fast as we went; else a full bucket was measured, not its rate
 LATELY = 2.0  # seconds that are measured instead
+TELLING = 8  # accepted; of fewer the rate is a guess, which grows
 ONE = 2.0  # seconds; a wait that is longer is that for one request, at a slow bucket
 MANY = 5.0  # requests in that time, as fast as we went, are no wait for one
 SLOW = 3.0  # times the time that one takes to come back
@@ -283,7 +284,7 @@ class Found:
         begin = self._edge.at if self._began_at is None else self._began_at
         limit = max(self._edge.accepted - cost, 1.0)
         evidence = f"{limit:g} were accepted, the next only {sent_at - self._edge.at:.1f} s later"
-        took = sent_at - self._edge.at
+        took = self._took(sent_at)
         if took <= SOON:
             if self._rated:
                 self._go_at(self.rate * BACK_OFF, "refused again and again")
@@ -326,6 +327,13 @@ class Found:
             else:
                 self._go_at(limit / gap * SETTLED, evidence)
                 self._measured = True
+
+    def _took(self, sent_at: float) -> float:
+        """Seconds until the question. Who waits for long answers first asks late, and learns nothing by that."""
+        took = sent_at - self._edge.at
+        if self._asked == 1 and not self._blocks:
+            return min(took, max(self._ask_at - self._edge.at, ASK))
+        return took
 
     def _believe_window(self, limit: float, period: float, evidence: str) -> None:
         self.mode, self.period = Mode.WINDOW, period
@@ -379,7 +387,8 @@ class Found:
         seconds, accepted = sent_at - self._base.at, self._base.accepted - later
         near = self._edge.accepted - later < MEASURABLE * self._unit
         self._nears = self._nears + 1 if near else 0
-        if (accepted < self._unit and seconds > max(SOON, SLOW * self._unit / self.rate)) or self._nears > NEARS:
+        no_rate = self._nears > NEARS and self.at_once >= SINGLE
+        if (accepted < self._unit and seconds > max(SOON, SLOW * self._unit / self.rate)) or no_rate:
             self._nears = 0
             self._ask(now, retry_after, first=True)
             return
@@ -407,7 +416,7 @@ class Found:
             elif enough:
                 self._base = _Edge(sent_at, later)
             self._go_at(rate * SETTLED, evidence)
-            self._lowered = False
+            self._lowered = accepted < TELLING * self._unit
         elif self._again:
             self._go_at(self.rate * BACK_OFF, "refused again at once")
             self._lowered = True
