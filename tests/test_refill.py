@@ -146,3 +146,13 @@ def test_others_take_a_part_of_a_limit_that_only_refusals_name(voice: str, algor
     played = play(Rules(rpm=60, algorithm=algorithm, voice=voice), 900, start=NOW, others=0.3)
     assert played.efficiency > 0.95
     assert played.refused_share < 0.06
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("voice", ["groq", "moonshot"])
+@pytest.mark.parametrize("rpm", [2, 3, 5])
+def test_a_small_limit_that_others_share_never_stops_a_run(rpm: int, voice: str, algorithm: Any, seed: int) -> None:
+    """Less than one request a minute may be ours, and none be in our log: then one goes all the same."""
+    played = play(Rules(rpm=rpm, algorithm=algorithm, voice=voice), 40, start=NOW, others=rpm / 150, seed=seed)
+    assert len(played.arrivals) == 40

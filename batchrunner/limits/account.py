@@ -11,7 +11,7 @@ from batchrunner.limits.algorithm import STEADY, Algorithm
 from batchrunner.limits.charging import Charging
 from batchrunner.limits.clock import COARSE, GUARD, PERIOD, Clock
 from batchrunner.limits.mark import Burst, Mark
-from batchrunner.limits.others import MOST, Others
+from batchrunner.limits.others import Others
 from batchrunner.limits.proof import JITTER, Proof
 from batchrunner.limits.question import Question
 from batchrunner.limits.refill import Refill
@@ -98,8 +98,8 @@ class Account:
 
     @property
     def _ours(self) -> float:
-        """The same, without what others take; the limit may have shrunk since that was learned."""
-        return max(self.rate - self._others.rate, self.rate * (1 - MOST))
+        """The same, without what others take."""
+        return self._others.leave(self.rate)
 
     @property
     def factor(self) -> float:

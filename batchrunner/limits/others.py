@@ -19,6 +19,10 @@ class Others:
     def are_few(self, whole: float) -> bool:
         return self.rate < FEW * whole
 
+    def leave(self, whole: float) -> float:
+        """Permits a second for us; *whole*, the limit's rate, may have shrunk since theirs was learned."""
+        return max(whole - self.rate, whole * (1 - MOST))
+
     def missing(self, permits: float, whole: float) -> None:
         """So much less is there than our account says, or more, if negative."""
         self.rate = min(max(self.rate + permits * GAIN, 0.0), whole * MOST)

@@ -6,6 +6,7 @@ from math import inf
 
 STEPS = 2000  # a window is kept in so many steps at most, however many sends fell into it
 STEP_MIN = 0.01  # seconds
+NOISE = 1e-6  # of sums of floats: who waits for all of them must not wait for ever
 
 
 @dataclass(slots=True)
@@ -88,7 +89,7 @@ class Spent:
         """When the send happened with which the oldest ones come to *cost*; infinite if there is not so much."""
         for step in self._steps:
             cost -= step.cost
-            if cost <= 0:
+            if cost <= NOISE:
                 return step.last
         return inf
 

@@ -60,13 +60,18 @@ class Stated:
     @property
     def _ours(self) -> float:
         """The same, without what others take."""
-        return self.rate - self._others.rate
+        return self._others.leave(self.rate)
+
+    @property
+    def _room(self) -> float:
+        """What may be ours in any stretch of a period; of a bucket, what it holds."""
+        return self.limit if self.algorithm is Algorithm.BUCKET else self._ours * self.period
 
     @property
     def remaining(self) -> float:
         if self.algorithm is Algorithm.BUCKET:
             return self._level
-        return self.limit - self._others.rate * self.period - self.log.total
+        return self._room - self.log.total
 
     @property
     def reserve(self) -> float:
@@ -79,10 +84,10 @@ class Stated:
         return self.log.total / self.limit
 
     def wait(self, cost: float, now: float, *, alone: bool = False) -> float:
-        """Seconds until *cost* may be sent; more than the limit counts as all of it."""
+        """Seconds until *cost* may be sent; more than there ever is for us counts as all of it."""
         self._advance(now)
         reserve = 0.0 if alone else self.reserve
-        missing = min(cost, self.limit - reserve) + reserve - self.remaining
+        missing = min(cost, self._room - reserve) + reserve - self.remaining
         if missing <= EPSILON:
             self._used_up_at = None
             return max(self._at - now, 0.0)
