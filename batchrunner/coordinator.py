@@ -145,7 +145,7 @@ class Coordinator:
         return verdict
 
     def _confirmed(self, stop: Stop, lease: Lease, lane: Lane) -> Verdict:
-        """Where the provider misreports, a second task has to say the same."""
+        """What may be one request's fault, a second task has to say as well."""
         match lane.confirm.find(lease.task_id, stop.reason):
             case Finding.EVERYBODY:
                 return stop

@@ -84,6 +84,15 @@ def test_a_belief_of_an_earlier_run_bears_a_refusal(algorithm: Algorithm) -> Non
     assert found.wait(1.0, NOW + 4000, alone=True) == 0.0
 
 
+def grows_by_a_step(found: Found, *, most: float) -> None:
+    """With the first answer after a day without a send."""
+    before = found.rate
+    send(found, NOW + 86_400)
+    found.accepted(1.0, NOW + 86_400, NOW + 86_401)
+    assert found.mode is Mode.RATE
+    assert before < found.rate <= most * before
+
+
 def test_a_rate_that_is_only_a_guess_bears_a_day_without_a_send() -> None:
     """A night's pause of a run, and the first answer after it: it grows by one step, and is a number."""
     found = Found(now=NOW)
@@ -91,11 +100,7 @@ def test_a_rate_that_is_only_a_guess_bears_a_day_without_a_send() -> None:
     found.refused(1.0, NOW, NOW + 0.01, retry_after=None)
     send(found, NOW + 1)
     found.accepted(1.0, NOW + 1, NOW + 1.1)
-    before = found.rate
-    send(found, NOW + 86_400)
-    found.accepted(1.0, NOW + 86_400, NOW + 86_401)
-    assert found.mode is Mode.RATE
-    assert before < found.rate <= 1.2 * before
+    grows_by_a_step(found, most=1.2)
 
 
 def test_a_rate_that_was_lowered_bears_a_day_without_a_send() -> None:
@@ -105,11 +110,7 @@ def test_a_rate_that_was_lowered_bears_a_day_without_a_send() -> None:
     for second in (0.5, 1.0):
         send(found, NOW + second)
         found.refused(1.0, NOW + second, NOW + second + 0.1, retry_after=None)
-    before = found.rate
-    send(found, NOW + 86_400)
-    found.accepted(1.0, NOW + 86_400, NOW + 86_401)
-    assert found.mode is Mode.RATE
-    assert before < found.rate <= 1.03 * before
+    grows_by_a_step(found, most=1.03)
 
 
 def test_questions_may_be_refused_for_days() -> None:

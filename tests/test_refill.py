@@ -21,7 +21,7 @@ TELLS_THE_UNIT, TELLS_NO_UNIT = "mistral", "xai"
 def ask(refill: Refill, found: float, *, left: float = 1.0, limit: float = 60.0, now: float = 0.0) -> Any:
     """One question, when its time has come; returns when it was asked, and what is known by its answer."""
     period = 60.0
-    wait = refill.wait(1.0, left=left, told_at=now, rate=limit / period, period=period, now=now)
+    wait = refill.wait(1.0, left=left, told_at=now, limit=limit, period=period, now=now)
     refill.sent(7, now + wait, first=False)
     assert refill.asked(7)
     return now + wait, refill.answer(found, 1.0, limit=limit, period=period)

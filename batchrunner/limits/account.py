@@ -284,8 +284,7 @@ class Account:
         if not alone:
             return inf
         left = max(self._level, self._least)
-        known = {"left": left, "told_at": self._told_at, "rate": self.rate, "period": self.period}
-        return self._refill.wait(cost, now=now, **known)
+        return self._refill.wait(cost, left=left, told_at=self._told_at, limit=self.limit, period=self.period, now=now)
 
     def _advance(self, now: float) -> None:
         passed = now - self._at

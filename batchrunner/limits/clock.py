@@ -34,6 +34,8 @@ class Clock:
         self.probing = False  # one request goes ahead: into a window that is only presumed, or is not ours alone
         self.shared = False  # others use it too
         self.presumed = False  # to be a sliding window, as no reply told of a reset
+        self.is_timed = False  # whether the period was measured or named
+        self.is_named = False  # the same, by the server
         self._ends: tuple[float, float] | None = None  # the earliest and the latest that the window can end
         self._ended_at = -inf  # the end of the window before
         self._first_sent = inf  # of the window before
@@ -41,15 +43,13 @@ class Clock:
         self._usual: float | None = None  # the usual length that is a little shorter than what is told
         self._plain = False  # what is told is what it is
         self._late = False  # this server's windows end late in what its replies allow, not early
-        self.is_timed = False  # whether the period was measured or named
+        self._told_from = inf  # when a reset that tells nothing was first told
         self._trusted = False
         self._resolution = COARSE
         self._contradictions = self._doubts = 0
         self._doubted_at = self._crept_at = -inf
         self._creeps = 0
         self._filling = Filling()
-        self._told_from = inf  # when the first of such resets was told
-        self.is_named = False  # the period, by the server
         self._outlasted = 0  # times more often than not that the period was too short
         self._longest = 0.0  # of the resets that were told: no window is shorter
 

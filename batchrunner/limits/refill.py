@@ -43,13 +43,13 @@ class Refill:
         """There is enough left."""
         self._since, self._times = None, 0
 
-    def wait(self, cost: float, *, left: float, told_at: float, rate: float, period: float, now: float) -> float:
-        """Seconds until the next send may ask; nothing is in flight. *rate*: what should come back in a second."""
+    def wait(self, cost: float, *, left: float, told_at: float, limit: float, period: float, now: float) -> float:
+        """Seconds until the next send may ask; nothing is in flight, and *told_at* the server told of *left*."""
         if self._since is None:
             self._since, self._left, self._told_at, self._times = now, left, told_at, 0
         moments = [each for each in (AFTER, *(each + LATE for each in PERIODS if each > AFTER)) if each < period]
         if self._is_named:
-            moments = [each for each in (max(AFTER, COSTS * cost / rate),) if each < period / 2]
+            moments = [each for each in (max(AFTER, COSTS * cost * period / limit),) if each < period / 2]
         if self._times >= len(moments):
             self.close()
             return 0.0

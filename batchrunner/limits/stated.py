@@ -14,12 +14,11 @@ from batchrunner.limits.clock import GUARD
 from batchrunner.limits.mark import Mark
 from batchrunner.limits.meter import LAG_MOST
 from batchrunner.limits.others import Others
+from batchrunner.limits.refill import AFTER, COSTS
 from batchrunner.limits.spent import Spent
 from batchrunner.limits.uncertain import uncertain
 from batchrunner.quota import Dimension, Window
 
-AFTER = 2.0  # seconds for which the limit was used up, before a question
-COSTS = 4.0  # times what a question costs should have come back by then
 OVER = 1.5  # times what a question costs has to be over the limit
 SOON = 1.0  # seconds after something was forgotten
 USED_UP = 0.95  # of the limit: then a refusal is a matter of moments

@@ -212,7 +212,7 @@ class Windows:
         """One of an earlier run's beliefs. Raises KeyError, TypeError or ValueError for what is none."""
         dimension, kind = Dimension(seen["dimension"]), str(seen["kind"])
         limit, period, algorithm = float(seen["limit"]), float(seen["period"]), Algorithm(seen["algorithm"])
-        if not (0 < limit < float("inf") and 0 < period < float("inf")):
+        if not (0 < limit < inf and 0 < period < inf):
             raise ValueError(f"a limit of {limit} in {period} s is none")
         if kind == "found":
             self._found[dimension] = Found(now=now)
@@ -296,7 +296,7 @@ class Windows:
 
     def _name(self, key: Key, window: Window, now: float) -> None:
         """A limit that only a refusal tells of, with its number."""
-        if key in self._stated or key[1].split()[0] != NAMED or not window.limit:
+        if key in self._stated or not window.limit:
             return
         period = window.period or MINUTE
         log = self._log(window.dimension)
