@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 
 from batchrunner.provider import Model, Price, Rates
+from batchrunner.size import MEDIA
 from batchrunner.task import Usage
 
 FRAME = 64  # tokens a server may add to every prompt
@@ -26,8 +27,7 @@ CHAT, TEXT, RESPONSES, EMBEDDINGS = "chat/completions", "completions", "response
 _NANOS = Decimal(1000)  # 1 of a currency for a million tokens is a thousand billionths for one
 # Parts and tools whose tokens are not in the body. Inside a JSON string the quotes would be escaped.
 _FROM_ELSEWHERE = re.compile(
-    r'"type"\s*:\s*"(?:image|image_url|input_image|audio|input_audio|video|video_url|file|file_url|input_file|document|'
-    r'web_search\w*|web_browser|retrieval|file_search|code_interpreter|mcp)"'
+    MEDIA + r'|"type"\s*:\s*"(?:web_search\w*|web_browser|retrieval|file_search|code_interpreter|mcp)"'
     r'|"(?:previous_response_id|conversation|plugins|web_search_options|search_parameters|enable_search)"\s*:'
 )
 _WRITES_CACHE = re.compile(

@@ -16,11 +16,11 @@ from batchrunner.limits.limiter import Limiter, LimiterState, Permit
 from batchrunner.quota import Dimension, Quota
 from batchrunner.retry import Stop
 from batchrunner.shared import Kinship
+from batchrunner.size import measure
 from batchrunner.task import Failure, FailureClass, Report, Sighting, Success
 
 UNCOUNTED = frozenset({FailureClass.RATE_LIMIT, FailureClass.CONCURRENCY, FailureClass.OVERLOADED})
 REST_LEAST = 1.0  # seconds; a clock that is ahead of the server's must not make us ask without a pause
-SURELY = 0.7  # an estimate may be a third too high; only what is over the limit even then is refused unsent
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +131,7 @@ class Lane:
             self.confirm.answered()
             self.canary.answered(outcome)
         if isinstance(outcome, Success | Failure) and (usage := outcome.usage) is not None:
-            self.estimate.learn(len(lease.body.encode()), usage.prompt_tokens, usage.completion_tokens)
+            self.estimate.learn(measure(lease.body), usage.prompt_tokens, usage.completion_tokens)
 
     @property
     def free(self) -> int:
@@ -146,9 +146,10 @@ class Lane:
         limit = self.limiter.largest(Dimension.TOKENS)
         if limit is None or cost <= limit:
             return None
-        prompt = self.estimate.prompt(len(candidate.body.encode()))
-        if prompt * SURELY < limit:
+        size = measure(candidate.body)
+        if self.estimate.surely(size) < limit:
             return None
+        prompt = self.estimate.prompt(size)
         message = f"needs about {prompt:,.0f} tokens, and the limit is {limit:,.0f} a window: it can never pass"
         return Failure(kind=FailureClass.REQUEST_TOO_LARGE, message=message, sent=False)
 

@@ -16,6 +16,7 @@ from batchrunner.limits.estimate import UNKNOWN_OUTPUT, TokenEstimate, max_token
 from batchrunner.money import Money
 from batchrunner.plans import Plan, Speed
 from batchrunner.prices import Priced, Prices
+from batchrunner.size import measure
 from batchrunner.task import RejectedLine, Request, TaskState
 
 LEAST = 8  # answers, before their length is believed
@@ -120,7 +121,7 @@ class Planner:
     def _add(self, request: Request, routes: Sequence[Route]) -> None:
         """A request that several lanes take is reckoned in equal parts; at most, it goes to the dearest."""
         cap = 0 if request.endpoint == EMBEDDINGS else max_tokens(request.body)
-        size = len(request.body.encode("utf-8", "surrogatepass"))
+        size = measure(request.body)
         bounds, wants = [], False
         for route in routes:
             sums, learned = self._of(route, request.model or "")

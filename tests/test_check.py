@@ -68,6 +68,12 @@ def test_each_finding(body: dict[str, Any], level: Level, what: str) -> None:
     assert what in said
 
 
+def test_an_image_is_no_long_prompt() -> None:
+    """Its base64 is read by nobody as text."""
+    image = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "iVBORw0K" * 10_000}}
+    assert found(request(messages=[{"role": "user", "content": [image]}])) == []
+
+
 def test_what_is_not_known_is_not_held_against_anybody() -> None:
     assert found(request(temperature=9, max_tokens=10**9, custom_id="1"), Provider(title="X")) == []
     assert found(request(temperature="hot", max_tokens=None, top_p=True)) == [

@@ -2,6 +2,7 @@
 
 import json
 import sqlite3
+from base64 import b64encode
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -158,3 +159,20 @@ def test_when_no_lane_is_left_each_says_why(tmp_path: Path) -> None:
     assert all(
         word in done.stderr for word in ("the key was not accepted", "does not know the model", "20 stay pending")
     )
+
+
+def test_images_are_no_text(tmp_path: Path) -> None:
+    """Each is half a megabyte of base64, far over the tokens of a window: all are sent, paced by what images took."""
+    image = b64encode(Random(1).randbytes(400_000)).decode()
+    part = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{image}"}}
+    lines = [
+        {"model": "m", "messages": [{"role": "user", "content": [{"type": "text", "text": f"{n}: what is it?"}, part]}]}
+        for n in range(40)
+    ]
+    job = tmp_path / "job.jsonl"
+    job.write_text("".join(json.dumps({"body": line}) + "\n" for line in lines))
+    with br.Simulator(rpm=600, tpm=20_000, window=2.0, latency=0.02) as server:
+        done = br.run(job, base_url=server.base_url)
+        score = server.score()
+    assert done.counts[br.TaskState.SUCCEEDED] == 40
+    assert score.refused_share < 0.1, score

@@ -1,31 +1,36 @@
 """What a plan asks of a job's database: which lines are known and how they stand, and what answers took so far."""
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from batchrunner.db.reader import Reader
+from batchrunner.size import Size, measure
 from batchrunner.task import TaskState
+
+PAGE = 50  # requests read at once: their bodies may be large
 
 _STATES = """
     SELECT custom_id, fingerprint, state FROM task
     WHERE job_id = ? AND retired = 0 AND custom_id IN (SELECT value FROM json_each(?))
 """
 _USAGES = """
-    SELECT coalesce(attempt.model, request.model), length(CAST(request.body AS BLOB)), attempt.prompt_tokens,
+    SELECT attempt.id, coalesce(attempt.model, request.model), request.body, attempt.prompt_tokens,
            attempt.completion_tokens
     FROM attempt JOIN request ON request.task_id = attempt.task_id JOIN task ON task.id = attempt.task_id
     WHERE task.job_id = ? AND attempt.outcome = 'success' AND attempt.prompt_tokens IS NOT NULL
+          AND attempt.id < ?
     ORDER BY attempt.id DESC LIMIT ?
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Took:
-    """Tokens of one answer; ``size`` is its request's bytes."""
+    """Tokens of one answer; ``size`` is that of its request."""
 
     model: str | None
-    size: int
+    size: Size
     prompt_tokens: int
     completion_tokens: int
 
@@ -40,4 +45,8 @@ class History(Reader):
 
     def took(self, job_id: int, limit: int) -> list[Took]:
         """The newest answers, the oldest of them first."""
-        return [Took(*row) for row in self._all(_USAGES, job_id, limit)][::-1]
+        found, before = list[Took](), sys.maxsize
+        while page := self._all(_USAGES, job_id, before, min(PAGE, limit - len(found))):
+            found += [Took(model, measure(body), *tokens) for _, model, body, *tokens in page]
+            before = page[-1][0]
+        return found[::-1]

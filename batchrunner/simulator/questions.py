@@ -10,9 +10,11 @@ from typing import Any
 import msgspec
 
 BYTES_PER_TOKEN = 4
+MEDIUM = 765 * BYTES_PER_TOKEN  # of text, as an image counts: what OpenAI takes for 1024 x 1024 in high detail
 DEFAULT_MAX_TOKENS = 1024  # what a server that reserves max_tokens reserves where none is given
 _MOST_CHOICES = 16
 _MOST_DIMENSIONS = 4096
+TEXTS = ("text", "input_text", "output_text", "refusal")
 _LABELS = re.compile(r"[oO][nN][eE] [oO][fF]\s*[:：]\s*([^\n.;。；]+)|之一\s*[:：]\s*([^\n.;。；]+)")
 _COMMAS = re.compile(r"[,，、]")
 
@@ -41,7 +43,8 @@ class BadBodyError(Exception):
 class Question:
     """One request, read.
 
-    ``prompt_bytes``: UTF-8 length of all texts. ``labels``: the options a message listed, empty if none did.
+    ``prompt_bytes``: UTF-8 length of all texts, with images and files counted as text. ``labels``: the options a message
+    listed, empty if none did.
     ``inputs``: how many embeddings or completions were asked for, documents to rank, texts to judge. ``top``: how many
     of them to name. ``max_tokens`` None = the caller did not say. ``stream``: the answer is to come in pieces,
     ``include_usage``: with its usage. ``tool``: the function to call, as it was declared.
@@ -84,6 +87,12 @@ class _Turn(msgspec.Struct, kw_only=True):
         if isinstance(self.content, str):
             return self.content
         return "\n".join(part.text for part in self.content or ())
+
+    @property
+    def media(self) -> int:
+        """Parts that are no text."""
+        parts = () if isinstance(self.content, str) else self.content or ()
+        return sum(part.type not in TEXTS for part in parts)
 
 
 class _Message(_Turn, kw_only=True):
@@ -190,7 +199,7 @@ def _chat(body: _Chat) -> Question:
     return Question(
         endpoint=Endpoint.CHAT,
         model=body.model,
-        prompt_bytes=_length(texts),
+        prompt_bytes=_length(texts) + MEDIUM * sum(message.media for message in body.messages),
         labels=next(filter(None, map(find_labels, texts)), ()),
         inputs=body.n or 1,
         max_tokens=_checked_max_tokens(max_tokens),
@@ -228,14 +237,15 @@ def _completion(body: _Completion) -> Question:
 
 
 def _response(body: _Response) -> Question:
-    turns = [body.input] if isinstance(body.input, str) else [turn.text for turn in body.input]
-    if not any(turns):
+    turns = [_Turn(content=body.input)] if isinstance(body.input, str) else body.input
+    media = sum(turn.media for turn in turns)
+    if not media and not any(turn.text for turn in turns):
         raise BadBodyError("Missing required parameter: 'input'.", "input")
-    texts = [body.instructions or "", *turns]
+    texts = [body.instructions or "", *(turn.text for turn in turns)]
     return Question(
         endpoint=Endpoint.RESPONSES,
         model=body.model,
-        prompt_bytes=_length(texts),
+        prompt_bytes=_length(texts) + MEDIUM * media,
         labels=next(filter(None, map(find_labels, texts)), ()),
         max_tokens=_checked_max_tokens(body.max_output_tokens, "max_output_tokens"),
         stream=bool(body.stream),

@@ -1,0 +1,98 @@
+"""How large prompts are: what base64 stands in them is no text, and what an image takes is learned from answers."""
+
+import json
+from base64 import b64encode, urlsafe_b64encode
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from batchrunner.limits.estimate import UNKNOWN_MEDIUM, TokenEstimate
+from batchrunner.size import Size, measure
+
+IMAGE = bytes(range(256)) * 2000  # half a megabyte
+
+
+def _with_image(text: str, data: str, *, kind: str = "image_url", times: int = 1) -> dict[str, Any]:
+    part = {"type": kind, kind: {"url": f"data:image/png;base64,{data}"}}
+    return {"model": "m", "messages": [{"role": "user", "content": [{"type": "text", "text": text}, *[part] * times]}]}
+
+
+@given(st.text(max_size=400))
+def test_a_text_is_its_bytes(text: str) -> None:
+    """Of every script, escaped or not."""
+    body = json.dumps({"messages": [{"role": "user", "content": text}]}, ensure_ascii=False)
+    assert measure(body) == Size(len(body.encode("utf-8", "surrogatepass")))
+
+
+@given(st.text(max_size=200), st.binary(min_size=600, max_size=5000), st.integers(1, 4))
+def test_an_inline_image_adds_no_text(text: str, image: bytes, times: int) -> None:
+    """However large it is; only what stands around it."""
+    small, large = (
+        measure(json.dumps(_with_image(text, b64encode(data).decode(), times=times), ensure_ascii=False))
+        for data in (image, image * 20)
+    )
+    assert small.media == large.media == times
+    assert small.text == large.text
+    assert small.text >= len(text.encode("utf-8", "surrogatepass"))
+
+
+@pytest.mark.parametrize("kind", ["image_url", "input_image", "input_audio", "video_url", "file", "document"])
+def test_all_that_is_no_text_counts(kind: str) -> None:
+    assert measure(json.dumps(_with_image("what is it?", "aGk=", kind=kind))).media == 1
+
+
+@pytest.mark.parametrize("encoded", [b64encode(IMAGE), urlsafe_b64encode(IMAGE)])
+@pytest.mark.parametrize("slash", ["/", "\\/"])
+def test_every_spelling_of_base64(encoded: bytes, slash: str) -> None:
+    """Both alphabets; PHP writes a slash with a backslash."""
+    body = json.dumps(_with_image("what is it?", encoded.decode())).replace("/", slash)
+    assert measure(body).text < 200
+
+
+def test_a_long_word_without_an_image_is_text() -> None:
+    """A gene is a prompt."""
+    body = json.dumps({"messages": [{"role": "user", "content": "ACGT" * 1000}]})
+    assert measure(body) == Size(len(body))
+
+
+def test_a_prompt_that_speaks_of_images_is_text() -> None:
+    body = json.dumps({"messages": [{"role": "user", "content": 'write {"type": "image_url"}'}]})
+    assert measure(body).media == 0
+
+
+def test_an_image_takes_what_images_took() -> None:
+    """Beside texts of different lengths, whose tokens were learned first."""
+    estimate = TokenEstimate()
+    assert estimate.prompt(Size(400, 1)) == 100 + UNKNOWN_MEDIUM
+    for size in range(400, 1400, 100):
+        estimate.learn(Size(size), size // 5, 10)
+    for size in range(400, 1400, 100):
+        estimate.learn(Size(size, 2), size // 5 + 2 * 258, 10)
+    assert estimate.prompt(Size(500, 3)) == pytest.approx(100 + 3 * 258, rel=0.02)
+    assert estimate.prompt(Size(500)) == pytest.approx(100, rel=0.02)
+
+
+def test_of_an_image_nothing_is_sure_before_an_answer() -> None:
+    """A request is only held to be too large for a limit by what is known of it."""
+    estimate = TokenEstimate()
+    assert estimate.surely(Size(400, 50)) == estimate.surely(Size(400))
+    estimate.learn(Size(400, 1), 100 + 2000, 10)
+    assert estimate.surely(Size(400, 50)) > 50 * 1000
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(1, 10**6), st.integers(0, 9), st.integers(-5, 10**7), st.integers(-5, 10**6)),
+        max_size=40,
+    )
+)
+def test_an_estimate_is_always_some_tokens(replies: list[tuple[int, int, int, int]]) -> None:
+    """Whatever nonsense replies report."""
+    estimate = TokenEstimate()
+    for text, media, prompt, answer in replies:
+        estimate.learn(Size(text, media), prompt, answer)
+    for size in (Size(1), Size(10**6), Size(10, 20)):
+        assert 1.0 <= estimate.prompt(size) < float("inf")
+        assert 0.0 < estimate.surely(size) <= estimate.prompt(size)
