@@ -97,3 +97,20 @@ def test_a_window_on_the_clocks_grid_that_is_met_at_its_end_is_no_quota_of_a_sec
     played = play(rules, 1190, start=1.79e9 - rest, latency=lambda rng: 0.1 + 0.02 * rng.random(), busy=0.0007)
     assert played.elapsed < 32  # in less than a second nobody could send all of the first one
     assert played.refused_share < 0.002
+
+
+@pytest.mark.parametrize(("seed", "phase"), [(262, 8.02), (76, 7.01)])
+def test_a_window_that_ends_later_than_was_presumed_is_not_shared(seed: int, phase: float) -> None:
+    """Whole seconds are told, and a window of the clock's grid ended in the second half of its last one: who asked too
+    soon was refused, and took all that it had sent before for somebody else's.
+    """
+    played = play(
+        Rules(rpm=300, window=10, algorithm="fixed", dialect="zhipu", aligned=True),
+        1200,
+        seed=seed,
+        start=1.79e9 + phase,
+        latency=lambda rng: rng.uniform(0.1, 0.12),
+        way=lambda rng: rng.uniform(0.0005, 0.05),
+    )
+    assert played.refused <= 2
+    assert played.efficiency > 0.94

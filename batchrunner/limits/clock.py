@@ -34,6 +34,7 @@ class Clock:
         self.probing = False  # one request goes ahead: into a window that is only presumed, or is not ours alone
         self.shared = False  # others use it too
         self.presumed = False  # to be a sliding window, as no reply told of a reset
+        self.is_rest = False  # this window is only what was left of the one before: its end was presumed too soon
         self.is_timed = False  # whether the period was measured or named
         self.is_named = False  # the same, by the server
         self._ends: tuple[float, float] | None = None  # the earliest and the latest that the window can end
@@ -279,6 +280,7 @@ class Clock:
         self._ended_at, self._ends = ended_at, None
         self._first_sent = self._window_sent
         self._window_sent = inf
+        self.is_rest = False
         self.epoch += 1
 
     def _narrowed(self, earliest: float, latest: float) -> tuple[float, float]:
@@ -301,6 +303,7 @@ class Clock:
             # we presumed the end too soon: this server means what it tells, or its windows end late
             self._late, self._plain, self._usual = self._usual is None, True, None
             self.probing = self._trusted = False
+            self.is_rest = True
             self._ends = (earliest, max(latest, told.received_at + GUARD))
             return Reading.NEXT
         if early or not ours:

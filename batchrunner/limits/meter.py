@@ -100,7 +100,7 @@ class Meter(Account):
             self._refill.refused()
         if not self.clock.presumed:
             self._doubt(mark, now)
-        if mark.epoch == self.clock.epoch and self.limit - self._own > ROOM * self.limit:
+        if self._is_whole(mark) and self.limit - self._own > ROOM * self.limit:
             self.clock.shared = True
         self.charge(-mark.cost)
         self._expect(window, now)
@@ -150,8 +150,12 @@ class Meter(Account):
                 self._question.raise_(at, trip=self._trip, period=self.period)
         if self.algorithm in STEADY:
             self._others.took(permits, at, sent=self._own, whole=self.rate, period=self.period)
-        elif mark.epoch == self.clock.epoch and (begun := self.clock.begun_at) is not None:
+        elif self._is_whole(mark) and (begun := self.clock.begun_at) is not None:
             self._others.had(self.limit - self._own, at - begun, whole=self.rate)
+
+    def _is_whole(self, mark: Mark) -> bool:
+        """Whether it was sent in the window we are in, of which we know all that we sent."""
+        return mark.epoch == self.clock.epoch and not self.clock.is_rest
 
     def _read(self, window: Window, epoch: int, sent_at: float, received_at: float, *, refused: bool) -> Reading:
         """Take in limit, period and reset; says what ``remaining`` is about."""
