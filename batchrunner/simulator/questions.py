@@ -43,8 +43,8 @@ class BadBodyError(Exception):
 class Question:
     """One request, read.
 
-    ``prompt_bytes``: UTF-8 length of all texts, with images and files counted as text. ``labels``: the options a message
-    listed, empty if none did.
+    ``prompt_bytes``: UTF-8 length of all texts, with images and files counted as text. ``labels``: the options that a
+    message listed, empty if none did.
     ``inputs``: how many embeddings or completions were asked for, documents to rank, texts to judge. ``top``: how many
     of them to name. ``max_tokens`` None = the caller did not say. ``stream``: the answer is to come in pieces,
     ``include_usage``: with its usage. ``tool``: the function to call, as it was declared.
