@@ -9,7 +9,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 # Inside a JSON string the quotes would be escaped, so a prompt that speaks of such a part is not taken for one.
-MEDIA = r'"type"\s*:\s*"(?:image|image_url|input_image|audio|input_audio|video|video_url|file|file_url|input_file|document)"'
+MEDIA = (
+    r'"type"\s*:\s*"(?:image|image_url|input_image|audio|input_audio|video|video_url|'
+    r'file|file_url|input_file|document)"'
+)
 _MEDIA = re.compile(MEDIA)
 _INLINE = re.compile(r"[A-Za-z0-9+/=_-]{256,}")  # base64 of either alphabet; no word of a text is as long
 _KEPT = 16  # sizes of bodies that are asked for again and again, while they wait for their turn
