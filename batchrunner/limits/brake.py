@@ -19,6 +19,7 @@ class Brake:
         self._scout_at = now
         self._refused_at = now
         self._row = 0
+        self._step = FIRST
 
     def wait(self, now: float, *, alone: bool) -> float:
         """Seconds to hold everybody; *alone*: nobody else is in flight."""
@@ -46,7 +47,8 @@ class Brake:
         self._refused_at = now
         self._row += 1
         if self._row > IN_A_ROW:
-            self.named(min(FIRST * 2.0 ** (self._row - IN_A_ROW), MOST), now)
+            self._step = min(2 * self._step, MOST)
+            self.named(self._step, now)
 
     def answered(self) -> None:
-        self._row = 0
+        self._row, self._step = 0, FIRST
