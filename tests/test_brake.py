@@ -9,7 +9,7 @@ def test_a_week_of_refusals_is_waited_for() -> None:
     for _ in range(10_000):
         now += 60.0
         brake.refused(now - 1.0, now)
-        assert 0.0 <= brake.wait(now, alone=True) <= MOST
+        assert brake.wait(now, alone=True) <= MOST
     assert brake.wait(now, alone=True) == MOST
     brake.answered()
     brake.refused(now + 59.0, now + 60.0)
