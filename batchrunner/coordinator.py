@@ -25,6 +25,7 @@ from batchrunner.report.numbers import clock, duration
 from batchrunner.retry import Done, GiveUp, Limit, Retry, Snooze, Stop, Verdict, decide
 from batchrunner.spending import Purse, Tariff
 from batchrunner.task import Abandoned, Failure, FailureClass, Lease, Outcome, Report, Sighting, Success, TaskState
+from batchrunner.turned_down import GIVE_UP
 
 SUSPECT = 1.0  # seconds until a task is asked again whose failure somebody else has to confirm
 WORTH_WAITING = 60.0  # seconds; a rest of a lane that nobody has to be told of
@@ -113,6 +114,8 @@ class Coordinator:
         self._note(report)
         spent = self._purse.settle(lease, outcome)
         verdict = self._judge(report, lane, now)
+        if isinstance(verdict, GiveUp):
+            report = replace(report, outcome=verdict.reason)  # its words say why
         self._leased -= 1
         state, available_at = self._destination(lease, outcome, verdict, now)
         self._logbook.move(TaskState.RUNNING, state)
@@ -131,7 +134,9 @@ class Coordinator:
         lease, outcome = report.lease, report.outcome
         outage = lane.limiter.breaker.is_open
         verdict = decide(outcome, failures=lease.failures, policy=self._policy, rng=self._rng, outage=outage)
-        if isinstance(verdict, GiveUp):
+        if isinstance(verdict, Snooze) and isinstance(outcome, Failure) and outcome.kind is FailureClass.RATE_LIMIT:
+            verdict = self._turned_down(verdict, outcome, lease, lane, now)
+        elif isinstance(verdict, GiveUp):
             verdict = self._doubt(verdict, lease, lane, now)
         if isinstance(verdict, Stop) and not verdict.later:
             verdict = self._confirmed(verdict, lease, lane)
@@ -153,6 +158,14 @@ class Coordinator:
                 return GiveUp(stop.reason)
             case Finding.UNSURE:
                 return Snooze(SUSPECT)
+
+    def _turned_down(self, verdict: Snooze, failure: Failure, lease: Lease, lane: Lane, now: float) -> Snooze | GiveUp:
+        """Refused for a rate, and not for the first time."""
+        wait = lane.turned_down.refused(lease.task_id, now, alone=self._logbook.unfinished <= 1)
+        if wait is not None:
+            return Snooze(max(verdict.after, wait))
+        why = f"{failure.message} (refused {GIVE_UP} times while others passed: it may need more than the limit holds)"
+        return GiveUp(replace(failure, message=why))
 
     def _doubt(self, verdict: GiveUp, lease: Lease, lane: Lane, now: float) -> GiveUp | Stop:
         """Is this task at fault, or would every other fail as well?"""

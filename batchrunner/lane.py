@@ -18,6 +18,7 @@ from batchrunner.retry import Stop
 from batchrunner.shared import Kinship
 from batchrunner.size import measure
 from batchrunner.task import Failure, FailureClass, Report, Sighting, Success
+from batchrunner.turned_down import TurnedDown
 
 UNCOUNTED = frozenset({FailureClass.RATE_LIMIT, FailureClass.CONCURRENCY, FailureClass.OVERLOADED})
 REST_LEAST = 1.0  # seconds; a clock that is ahead of the server's must not make us ask without a pause
@@ -67,6 +68,7 @@ class Lane:
         self.answered = answered
         self.canary = Canary(0 if answered else canary)
         self.confirm = Confirm(route.endpoint.provider.misreports)
+        self.turned_down = TurnedDown()
         self.siblings = siblings
         siblings.append(self)
         self.in_flight = self.ended = 0
@@ -129,6 +131,7 @@ class Lane:
         if isinstance(outcome, Success):
             self.answered = True
             self.confirm.answered()
+            self.turned_down.answered(lease.task_id)
             self.canary.answered(outcome)
         if isinstance(outcome, Success | Failure) and (usage := outcome.usage) is not None:
             self.estimate.learn(measure(lease.body), usage.prompt_tokens, usage.completion_tokens)

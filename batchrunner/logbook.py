@@ -50,6 +50,11 @@ class Logbook:
         self._states[before] -= count
         self._states[after] += count
 
+    @property
+    def unfinished(self) -> int:
+        """Tasks that wait or are on their way."""
+        return self._states[TaskState.PENDING] + self._states[TaskState.RUNNING]
+
     def answer(self, report: Report) -> None:
         self._answered += 1
         self._latencies.append(report.received_at - report.sent_at)

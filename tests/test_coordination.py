@@ -130,12 +130,47 @@ def test_an_answer_ends_its_task() -> None:
 
 
 def test_rate_limits_use_up_no_try() -> None:
-    """Refused fifty times, the task is still there with all its tries."""
-    with bench(1) as b:
+    """Where all are refused, and be it fifty times, each task is still there with all its tries."""
+    with bench(2) as b:
         for _ in range(50):
             b.after(failure(FailureClass.RATE_LIMIT, status=429))
-            b.now += 120
-        assert b.row("SELECT state, failures, attempts FROM task") == ("pending", 0, 50)
+            b.now += 1300
+        assert b.row("SELECT sum(state = 'pending'), sum(failures), sum(attempts) FROM task") == (2, 0, 50)
+
+
+@pytest.mark.parametrize("large", [1, 3, 20])
+def test_what_is_refused_while_all_others_pass_fails_in_the_end(large: int) -> None:
+    """They need more than the window holds, and nobody tells: at the head of the file they hold nobody up for ever, are
+    not asked for often, and fail with the reason.
+    """
+    with bench(200) as b:
+        sends = 0
+        while not (grant := b.exchange()).finished:
+            for lease in grant.leases:
+                is_large = lease.task_id <= large
+                sends += is_large
+                outcome = failure(FailureClass.RATE_LIMIT, status=429) if is_large else ANSWER
+                b.exchange(b.report(lease, outcome), want=0)
+            b.now += 1.0 if grant.leases else grant.wait
+        assert (b.count(TaskState.SUCCEEDED), b.count(TaskState.FAILED)) == (200 - large, large)
+        assert b.row("SELECT error_class FROM task WHERE id = 1") == ("rate_limit",)
+        assert "refused 12 times while others passed" in str(
+            b.row("SELECT message FROM attempt WHERE task_id = 1 ORDER BY id DESC LIMIT 1")
+        )
+        assert sends <= 50 * large
+        assert b.now - NOW < large * 2 * 3600
+
+
+def test_what_only_passes_when_the_others_are_done_has_its_answer_then() -> None:
+    """Among many small ones there is never enough left for it."""
+    with bench(200) as b:
+        while not (grant := b.exchange()).finished:
+            for lease in grant.leases:
+                others = b.count(TaskState.PENDING)
+                refused = failure(FailureClass.RATE_LIMIT, status=429)
+                b.exchange(b.report(lease, refused if lease.task_id == 1 and others else ANSWER), want=0)
+            b.now += 1.0 if grant.leases else grant.wait
+        assert b.count(TaskState.SUCCEEDED) == 200
 
 
 def test_server_errors_use_up_the_tries_and_then_fail_the_task() -> None:

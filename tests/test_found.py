@@ -5,7 +5,7 @@ from math import inf
 import pytest
 
 from batchrunner.limits.algorithm import Algorithm
-from batchrunner.limits.found import Found, Mode
+from batchrunner.limits.found import SLOWEST, Found, Mode
 
 NOW = 1_000_030.0  # ten seconds before a minute of the clock begins: 1,000,020 + 60 = 1,000,080 is the next but one
 
@@ -124,3 +124,18 @@ def test_questions_may_be_refused_for_days() -> None:
         send(found, at)
         found.refused(1.0, at, at, retry_after=None)
     assert 30 < found.wait(1.0, at, alone=True) <= 61
+
+
+def test_one_is_asked_for_whatever_is_refused() -> None:
+    """A request that never passes teaches nothing of the others: no rate falls so far that nobody is sent any more."""
+    found, now = Found(now=0.0), 0.0
+    for number in range(3000):
+        wait = found.wait(1.0, now, alone=True)
+        assert wait <= 2 * SLOWEST + 1.0
+        now += wait
+        found.take(1.0, now)
+        if number % 7 == 3:
+            found.accepted(1.0, now, now + 0.1)
+        else:
+            found.refused(1.0, now, now + 0.1, retry_after=None)
+        now += 0.1

@@ -57,6 +57,7 @@ MANY = 5.0  # requests in that time, as fast as we went, are no wait for one
 SLOW = 3.0  # times the time that one takes to come back
 BURST = 0.1  # seconds of the rate that may go at once; of a bucket's capacity nothing is known
 BLOCKED = 0.5  # the same after a wait that the server asked for: in that time it filled up a little
+SLOWEST = 600.0  # seconds for one; whatever is refused meanwhile, so often one is asked for
 SINGLE = 1.5  # let in at once; where it is less, each has only to keep its distance from the one before
 NEARER = 0.025  # of such a rate, for each hundred accepted: how near one may go is told by refusals only,
 FARTHER = 0.985  # so a little more than one in a hundred is spent on that
@@ -357,6 +358,7 @@ class Found:
     # -- a rate
 
     def _go_at(self, rate: float, evidence: str) -> None:
+        rate = max(rate, self._unit / SLOWEST)
         self.mode, self.period, self.limit = Mode.RATE, MINUTE, rate * MINUTE
         self.evidence = evidence
         self.version += 1

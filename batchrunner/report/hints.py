@@ -17,7 +17,7 @@ class Hint:
 HINTS: Mapping[FailureClass, Hint] = {
     FailureClass.RATE_LIMIT: Hint(
         "the provider refused it for requests or tokens a minute",
-        "run again; if another program uses the key, set --rpm or --tpm below its limit",
+        "if it is longer than others, shorten it; if another program uses the key, set --rpm or --tpm below its limit",
     ),
     FailureClass.CONCURRENCY: Hint(
         "too many requests were in flight at once",
