@@ -161,7 +161,8 @@ class Coordinator:
 
     def _turned_down(self, verdict: Snooze, failure: Failure, lease: Lease, lane: Lane, now: float) -> Snooze | GiveUp:
         """Refused for a rate, and not for the first time."""
-        wait = lane.turned_down.refused(lease.task_id, now, alone=self._logbook.unfinished <= 1)
+        alone = self._logbook.unfinished <= 1
+        wait = lane.turned_down.refused(lease.task_id, lease.cost, now, alone=alone)
         if wait is not None:
             return Snooze(max(verdict.after, wait))
         why = f"{failure.message} (refused {GIVE_UP} times while others passed: it may need more than the limit holds)"

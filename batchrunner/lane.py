@@ -17,7 +17,7 @@ from batchrunner.quota import Dimension, Quota
 from batchrunner.retry import Stop
 from batchrunner.shared import Kinship
 from batchrunner.size import measure
-from batchrunner.task import Failure, FailureClass, Report, Sighting, Success
+from batchrunner.task import Failure, FailureClass, Lease, Outcome, Released, Report, Sighting, Success
 from batchrunner.turned_down import TurnedDown
 
 UNCOUNTED = frozenset({FailureClass.RATE_LIMIT, FailureClass.CONCURRENCY, FailureClass.OVERLOADED})
@@ -121,7 +121,8 @@ class Lane:
         """Take in what a send came to, and learn from it."""
         lease, outcome = report.lease, report.outcome
         ticket: Ticket = lease.permit
-        ticket.limiter.settle(ticket.permit, outcome, sent_at=report.sent_at, received_at=report.received_at)
+        told = Released() if self._says_little(lease, outcome) else outcome
+        ticket.limiter.settle(ticket.permit, told, sent_at=report.sent_at, received_at=report.received_at)
         self.in_flight -= 1
         self.canary.came_back()
         if isinstance(outcome, Success | Failure):
@@ -131,10 +132,20 @@ class Lane:
         if isinstance(outcome, Success):
             self.answered = True
             self.confirm.answered()
-            self.turned_down.answered(lease.task_id)
+            self.turned_down.answered(lease.task_id, lease.cost)
             self.canary.answered(outcome)
         if isinstance(outcome, Success | Failure) and (usage := outcome.usage) is not None:
             self.estimate.learn(measure(lease.body), usage.prompt_tokens, usage.completion_tokens)
+
+    def _says_little(self, lease: Lease, outcome: Outcome) -> bool:
+        """Whether it is a refusal without a word, of a request that is far larger than those that pass."""
+        return (
+            isinstance(outcome, Failure)
+            and outcome.kind is FailureClass.RATE_LIMIT
+            and outcome.retry_after is None
+            and not outcome.quota.windows
+            and self.turned_down.is_large(lease.cost)
+        )
 
     @property
     def free(self) -> int:
