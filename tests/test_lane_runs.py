@@ -176,3 +176,23 @@ def test_images_are_no_text(tmp_path: Path) -> None:
         score = server.score()
     assert done.counts[br.TaskState.SUCCEEDED] == 40
     assert score.refused_share < 0.1, score
+
+
+def test_what_is_far_too_large_holds_up_nobody(tmp_path: Path) -> None:
+    """At a server that tells nothing, two rows larger than its window, at the head of the file."""
+    texts = ["lorem ipsum " * 4000] * 2 + ["lorem ipsum"] * 100
+    lines = [{"body": {"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": t}]}} for t in texts]
+    job = tmp_path / "job.jsonl"
+    job.write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+    class EnoughError(Exception):
+        pass
+
+    def until_all_others_are_answered(standing: Standing) -> None:
+        if standing.answered == 100:
+            raise EnoughError
+
+    with br.Simulator(tpm=5000, window=2.0, algorithm="fixed", dialect="none", latency=0.02) as server:
+        with pytest.raises(EnoughError):
+            br.run(job, base_url=server.base_url, on_progress=until_all_others_are_answered)
+        assert server.score().sends < 130
