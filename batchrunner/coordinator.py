@@ -161,7 +161,7 @@ class Coordinator:
 
     def _turned_down(self, verdict: Snooze, failure: Failure, lease: Lease, lane: Lane, now: float) -> Snooze | GiveUp:
         """Refused for a rate, and not for the first time."""
-        alone = self._logbook.unfinished <= 1
+        alone = self._logbook.counts.left <= 1
         wait = lane.turned_down.refused(lease.task_id, lease.cost, now, alone=alone)
         if wait is not None:
             return Snooze(max(verdict.after, wait))

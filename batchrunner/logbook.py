@@ -51,9 +51,8 @@ class Logbook:
         self._states[after] += count
 
     @property
-    def unfinished(self) -> int:
-        """Tasks that wait or are on their way."""
-        return self._states[TaskState.PENDING] + self._states[TaskState.RUNNING]
+    def counts(self) -> Counts:
+        return Counts(states=dict(self._states), rejected=self._rejected)
 
     def answer(self, report: Report) -> None:
         self._answered += 1
@@ -72,7 +71,7 @@ class Logbook:
     def standing(self, lanes: Sequence[LaneState], spending: Spending = NO_SPENDING) -> Standing:
         ordered = sorted(self._latencies)
         return Standing(
-            counts=Counts(states=dict(self._states), rejected=self._rejected),
+            counts=self.counts,
             limiter=together(lanes),
             answered=self._answered,
             retries=self._retries,

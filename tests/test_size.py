@@ -21,7 +21,7 @@ def _with_image(text: str, data: str, *, kind: str = "image_url", times: int = 1
 
 @given(st.text(max_size=400))
 def test_a_text_is_its_bytes(text: str) -> None:
-    """Of every script, escaped or not."""
+    """Of every script."""
     body = json.dumps({"messages": [{"role": "user", "content": text}]}, ensure_ascii=False)
     assert measure(body) == Size(len(body.encode("utf-8", "surrogatepass")))
 

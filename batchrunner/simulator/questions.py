@@ -14,7 +14,7 @@ MEDIUM = 765 * BYTES_PER_TOKEN  # of text, as an image counts: what OpenAI takes
 DEFAULT_MAX_TOKENS = 1024  # what a server that reserves max_tokens reserves where none is given
 _MOST_CHOICES = 16
 _MOST_DIMENSIONS = 4096
-TEXTS = ("text", "input_text", "output_text", "refusal")
+_TEXTS = ("text", "input_text", "output_text", "refusal")
 _LABELS = re.compile(r"[oO][nN][eE] [oO][fF]\s*[:：]\s*([^\n.;。；]+)|之一\s*[:：]\s*([^\n.;。；]+)")
 _COMMAS = re.compile(r"[,，、]")
 
@@ -44,10 +44,9 @@ class Question:
     """One request, read.
 
     ``prompt_bytes``: UTF-8 length of all texts, with images and files counted as text. ``labels``: the options that a
-    message listed, empty if none did.
-    ``inputs``: how many embeddings or completions were asked for, documents to rank, texts to judge. ``top``: how many
-    of them to name. ``max_tokens`` None = the caller did not say. ``stream``: the answer is to come in pieces,
-    ``include_usage``: with its usage. ``tool``: the function to call, as it was declared.
+    message listed, empty if none did. ``inputs``: how many embeddings or completions were asked for, documents to rank,
+    texts to judge. ``top``: how many of them to name. ``max_tokens`` None = the caller did not say. ``stream``: the
+    answer is to come in pieces, ``include_usage``: with its usage. ``tool``: the function to call, as it was declared.
     """
 
     endpoint: Endpoint
@@ -92,7 +91,7 @@ class _Turn(msgspec.Struct, kw_only=True):
     def media(self) -> int:
         """Parts that are no text."""
         parts = () if isinstance(self.content, str) else self.content or ()
-        return sum(part.type not in TEXTS for part in parts)
+        return sum(part.type not in _TEXTS for part in parts)
 
 
 class _Message(_Turn, kw_only=True):
