@@ -21,7 +21,7 @@ from batchrunner.lane import Lane, Ticket
 from batchrunner.lanes import Lanes, first_free
 from batchrunner.limits.limiter import Limiter
 from batchrunner.logbook import Logbook, Standing
-from batchrunner.report.numbers import clock, duration
+from batchrunner.report.rests import rest_word
 from batchrunner.retry import Done, GiveUp, Limit, Retry, Snooze, Stop, Verdict, decide
 from batchrunner.spending import Purse, Tariff
 from batchrunner.task import Abandoned, Failure, FailureClass, Lease, Outcome, Report, Sighting, Success, TaskState
@@ -135,7 +135,8 @@ class Coordinator:
         outage = lane.limiter.breaker.is_open
         verdict = decide(outcome, failures=lease.failures, policy=self._policy, rng=self._rng, outage=outage)
         if isinstance(verdict, Snooze) and isinstance(outcome, Failure) and outcome.kind is FailureClass.RATE_LIMIT:
-            verdict = self._turned_down(verdict, outcome, lease, lane, now)
+            gone = lane.used_up(lease.cost, now, refused=outcome)
+            verdict = gone or self._turned_down(verdict, outcome, lease, lane, now)
         elif isinstance(verdict, GiveUp):
             verdict = self._doubt(verdict, lease, lane, now)
         if isinstance(verdict, Stop) and not verdict.later:
@@ -184,13 +185,11 @@ class Coordinator:
     def _shut(self, lane: Lane, stop: Stop, now: float) -> None:
         """The lane takes nothing more, or rests; the user hears of it now if the run goes on."""
         for closed in self._lanes.close(lane, stop, now):
-            rest, why = closed.rest(now), f"{stop.reason.kind}: {stop.reason.message}"
-            if len(self._lanes) > 1:
-                word = f"rests for {duration(rest)}" if rest < math.inf else "takes nothing more"
-                self._notices.append(f"{closed.name} {word}: {why}")
-            elif WORTH_WAITING < rest < math.inf and rest <= self._patience:
-                until = f"{duration(rest)}, until {clock(now + rest)}"
-                self._notices.append(f"waiting for {until} (Ctrl-C is safe; --no-wait would stop): {why}")
+            rest, alone = closed.rest(now), len(self._lanes) == 1
+            is_news = not (stop.later and closed.is_heard_of)
+            if is_news and (not alone or (stop.later and WORTH_WAITING < rest <= self._patience)):
+                closed.is_heard_of = True
+                self._notices.append(rest_word(stop, rest, now, lane="" if alone else closed.name))
 
     def _destination(self, lease: Lease, outcome: Outcome, verdict: Verdict, now: float) -> tuple[TaskState, float]:
         match verdict:
@@ -252,8 +251,15 @@ class Coordinator:
         ticket = lane.admit(cost, now)
         if ticket is None:
             spoken_for.add(lane.limiter)
-            return lane.wait(cost, now)
+            return 0.0 if self._rests(free, now) else lane.wait(cost, now)
         return self._take(queue, lane, cost, ticket.send_at, ticket)
+
+    def _rests(self, lanes: Sequence[tuple[Lane, float]], now: float) -> bool:
+        """Whether one of them is to rest now: replies told that too little is left there for what this task costs."""
+        gone = [(lane, stop) for lane, cost in lanes if (stop := lane.used_up(cost, now)) is not None]
+        for lane, stop in gone:
+            self._shut(lane, stop, now)
+        return bool(gone)
 
     def _refuse(self, queue: Queue, lane: Lane, cost: float, now: float) -> None:
         """What can never pass fails unsent: leased now, reported with the next exchange."""

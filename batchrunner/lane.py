@@ -14,6 +14,7 @@ from batchrunner.db.store import Candidate
 from batchrunner.limits.estimate import TokenEstimate
 from batchrunner.limits.limiter import Limiter, LimiterState, Permit
 from batchrunner.quota import Dimension, Quota
+from batchrunner.rest import Rest
 from batchrunner.retry import Stop
 from batchrunner.shared import Kinship
 from batchrunner.size import measure
@@ -21,7 +22,6 @@ from batchrunner.task import Failure, FailureClass, Lease, Outcome, Released, Re
 from batchrunner.turned_down import TurnedDown
 
 UNCOUNTED = frozenset({FailureClass.RATE_LIMIT, FailureClass.CONCURRENCY, FailureClass.OVERLOADED})
-REST_LEAST = 1.0  # seconds; a clock that is ahead of the server's must not make us ask without a pause
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +38,12 @@ class Ticket:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LaneState:
-    """Where a lane stands, for screens. ``stop``: why it takes nothing; ``until``: when it will, infinite = never."""
+    """Where a lane stands, for screens. ``stop``: why it takes nothing; ``rest``: seconds to its end, or infinite."""
 
     name: str
     limiter: LimiterState
     stop: Stop | None
-    until: float
+    rest: float
 
 
 class Lane:
@@ -75,6 +75,9 @@ class Lane:
         self._kinship = Kinship()
         self.stop: Stop | None = None
         self._until = inf
+        self._rest = Rest()
+        self._rested: Stop | None = None  # why, and nothing was answered since
+        self.is_heard_of = False  # by the user: that it rests
 
     def __repr__(self) -> str:
         return f"<Lane {self.name}>"
@@ -93,7 +96,8 @@ class Lane:
 
     def wait(self, cost: float, now: float) -> float:
         """Seconds until asking again makes sense; infinite if only news can change anything."""
-        if self.is_closed(now):
+        self._wake(now)
+        if self.stop is not None:
             return self.rest(now)
         if self.canary.is_waiting or self.free <= 0:
             return inf
@@ -101,7 +105,8 @@ class Lane:
 
     def admit(self, cost: float, now: float) -> Ticket | None:
         """Leave to send one request; None if it has to wait."""
-        if self.is_closed(now) or self.canary.is_waiting or self.free <= 0:
+        self._wake(now)
+        if self.stop is not None or self.canary.is_waiting or self.free <= 0:
             return None
         permit = self.limiter.admit(cost, now)
         if permit is None:
@@ -131,6 +136,8 @@ class Lane:
                 self._find_kin(outcome.quota, report.received_at)
         if isinstance(outcome, Success):
             self.answered = True
+            self._rest.answered()
+            self._rested, self.is_heard_of = None, False
             self.confirm.answered()
             self.turned_down.answered(lease.task_id, lease.cost)
             self.canary.answered(outcome)
@@ -171,9 +178,28 @@ class Lane:
         """Take nothing more, or nothing for as long as the server said; returns whether that is news."""
         if self.is_closed(now):
             return False
-        asked = stop.reason.retry_after if stop.later else None
-        self.stop, self._until = stop, inf if asked is None else now + max(asked, REST_LEAST)
+        self.stop, self._until = stop, now + self._rest.seconds(stop.asked) if stop.later else inf
         return True
+
+    def used_up(self, cost: float, now: float, *, refused: Failure | None = None) -> Stop | None:
+        """Why it should rest: too little is left of an allowance, and nothing says when there will be more.
+
+        *refused*: what a request of this cost came to, else that is only expected.
+        """
+        if self.is_closed(now):
+            return None
+        if refused is not None and self._rested is not None and not (refused.retry_after or refused.quota.windows):
+            return self._rested  # the one that asked was refused without a word
+        window = self.limiter.used_up(cost, now, refused=refused is not None)
+        if window is None:
+            return None
+        return Stop(Failure(kind=FailureClass.QUOTA_WINDOW, message=window.words, sent=False), later=True)
+
+    def _wake(self, now: float) -> None:
+        """After a rest one request goes alone, and its reply tells what there is."""
+        if self.stop is not None and not self.is_closed(now):
+            self._rested, self.stop = self.stop, None
+            self.limiter.ask_anew()
 
     def _find_kin(self, quota: Quota, now: float) -> None:
         """Where the route's models turn out to be counted together, they get one limiter."""
@@ -201,7 +227,7 @@ class Lane:
             name=self.name,
             limiter=limiter,
             stop=self.stop if self.is_closed(now) else None,
-            until=self._until,
+            rest=self.rest(now),
         )
 
 

@@ -2,7 +2,8 @@
 
 from collections import Counter, deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import inf
 
 from batchrunner.db.store import Sample
 from batchrunner.lane import LaneState
@@ -129,14 +130,16 @@ NO_LIMITS = LimiterState(
 def together(lanes: Sequence[LaneState]) -> LimiterState:
     """The lanes that are open as one: what was sent and what may be adds up; a limit that one does not know, none does.
 
-    What limits them is what limits most of them; they wait for the first of them.
+    What limits them is what limits most of them; they wait for the first of them, and be it to end its rest.
     """
-    if len(lanes) == 1:
-        return lanes[0].limiter
     every = list({id(lane.limiter): lane.limiter for lane in lanes}.values())  # some may share one
     going = list({id(lane.limiter): lane.limiter for lane in lanes if lane.stop is None}.values())
     if not going:
-        return every[0] if every else NO_LIMITS
+        rest = min((lane.rest for lane in lanes), default=inf)
+        limits = every[0] if every else NO_LIMITS
+        return limits if rest == inf else replace(limits, limiting="allowance", waiting=rest)
+    if len(lanes) == 1:
+        return lanes[0].limiter
     return LimiterState(
         sent_1m=sum(one.sent_1m for one in every),
         tokens_1m=sum(one.tokens_1m for one in every),

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
+_PERIODS = {60.0: " a minute", 3600.0: " an hour", 86400.0: " a day", 604800.0: " a week", 2592000.0: " a month"}
+
 
 class Dimension(StrEnum):
     """What a window counts."""
@@ -35,6 +37,13 @@ class Window:
     scope: str = ""
     requested: float | None = None
     coarse: bool = False
+
+    @property
+    def words(self) -> str:
+        """What is left of it: "0 of 1,000,000 tokens a month are left"."""
+        of = "" if self.limit is None else f" of {self.limit:,.0f}"
+        each = "" if self.period is None else _PERIODS.get(self.period, f" in {self.period:g} s")
+        return f"{self.remaining or 0.0:,.0f}{of} {self.dimension}{each} are left"
 
     @property
     def never(self) -> bool:

@@ -51,6 +51,14 @@ class Stop:
     def message(self) -> str:
         return self.reason.message
 
+    @property
+    def asked(self) -> float | None:
+        """Seconds until there is more, as the server says: what it asks for, or the reset of what is used up."""
+        if self.reason.retry_after is not None:
+            return self.reason.retry_after
+        gone = [window for window in self.reason.quota.windows if window.remaining is not None and window.remaining < 1]
+        return max((window.reset_after for window in gone if window.reset_after is not None), default=None)
+
 
 @dataclass(frozen=True, slots=True)
 class Limit:
@@ -77,6 +85,7 @@ STOP = frozenset(
 )
 TRIES_OF = {FailureClass.NO_VALID_RESPONSE: 2}  # it was charged; what comes to nothing twice mostly will again
 SNOOZE_FROM, SNOOZE_TO = 0.5, 2.0  # seconds; the limiter decides when it really goes, this only scatters
+LONG = 3600.0  # seconds; who asks for a longer wait speaks of an allowance, whatever it is called
 EXPONENT_MAX = 30  # 2 ** 30 seconds are beyond every cap
 
 
@@ -106,7 +115,7 @@ def _decide(failure: Failure, *, failures: int, policy: RetrySettings, rng: Rand
     asked = failure.retry_after or 0.0
     if failure.kind in STOP:
         return Stop(failure)
-    if failure.kind is FailureClass.QUOTA_WINDOW:
+    if failure.kind is FailureClass.QUOTA_WINDOW or (failure.kind is FailureClass.RATE_LIMIT and asked > LONG):
         return Stop(failure, later=True)
     if failure.kind in SNOOZE and not failure.maybe_charged:
         return Snooze(max(asked, rng.uniform(SNOOZE_FROM, SNOOZE_TO)))

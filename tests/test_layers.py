@@ -15,7 +15,7 @@ FLOORS = [
     {"money", "task"},
     {"provider"},
     {"budget", "config", "cost", "prices"},
-    {"canary", "check", "confirm", "record", "retry", "shared", "turned_down"},
+    {"canary", "check", "confirm", "record", "rest", "retry", "shared", "turned_down"},
     {"plans"},
     {"api", "credentials", "db", "jobfile", "learned", "limits", "report", "simulator", "spending"},
     {"backlog", "entries", "lane", "planner"},

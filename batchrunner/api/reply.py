@@ -17,7 +17,7 @@ from batchrunner.api.errors import error_in, message_of, string
 from batchrunner.api.headers import quota, retry_hint, server_time
 from batchrunner.api.prose import Told, read_error
 from batchrunner.provider import GENERIC, Provider
-from batchrunner.quota import Quota
+from batchrunner.quota import Quota, Window
 from batchrunner.task import Failure, FailureClass, Success, Usage
 
 SIMULATED = "x-batchrunner-simulated"
@@ -25,6 +25,7 @@ MESSAGE_LENGTH = 500  # characters of a provider's message that are kept beside 
 TOKENS_MAX = 10**9  # more in one reply is nonsense
 OK, TOO_LARGE, TOO_MANY = 200, 413, 429
 FAR_OFF = 3600.0  # seconds; a reset that OpenRouter names this far ahead is of a day's allowance
+LONG = 3600.0  # seconds; a longer window is an allowance
 _TURNED_AWAY = frozenset({FailureClass.RATE_LIMIT, FailureClass.CONCURRENCY, FailureClass.OVERLOADED})
 _LIMITED = frozenset({FailureClass.RATE_LIMIT, FailureClass.REQUEST_TOO_LARGE, FailureClass.QUOTA_EXHAUSTED})
 _Tokens = Usage | None
@@ -241,6 +242,9 @@ def _refusal(status: int, error: Mapping[str, Any], body: bytes, head: _Head) ->
     found, advice = classify.classify(seen, provider=head.provider, should_retry=hint.should)
     found = _by_limits(found, status, said, told, head.headers)
     waits = [wait for wait in (hint.after, told.after) if wait is not None and status != TOO_LARGE]
+    gone = next(filter(_is_gone, head.quota.windows), None)
+    if found is FailureClass.RATE_LIMIT and not waits and gone is not None:
+        found, message = FailureClass.QUOTA_WINDOW, f"{gone.words}: {message}"
     return Failure(
         kind=found,
         message=message[:MESSAGE_LENGTH],
@@ -290,6 +294,12 @@ def _by_limits(found: FailureClass, status: int, said: Quota, told: Told, header
     if told.daily or far_off or headers.get("anthropic-ratelimit-unified-status") == "rejected":
         return FailureClass.QUOTA_WINDOW
     return found
+
+
+def _is_gone(window: Window) -> bool:
+    """Whether a day's or a month's allowance is used up, and it is not said until when (Mistral)."""
+    is_empty = window.remaining is not None and window.remaining <= 0
+    return is_empty and window.reset_after is None and (window.period or 0.0) > LONG
 
 
 def _told_usage(answer: _Answer) -> _Tokens:

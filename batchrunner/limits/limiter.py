@@ -18,7 +18,7 @@ from batchrunner.limits.diary import Diary
 from batchrunner.limits.gauge import Gauge
 from batchrunner.limits.slots import Slots
 from batchrunner.limits.windows import Marks, Windows
-from batchrunner.quota import Dimension, Quota
+from batchrunner.quota import Dimension, Quota, Window
 from batchrunner.record import Change
 from batchrunner.task import Abandoned, Failure, FailureClass, Outcome, Released, Success
 
@@ -105,6 +105,20 @@ class Limiter:
     def largest(self, dimension: Dimension) -> float | None:
         """The most one request may ever cost: the smallest limit told or stated in that dimension."""
         return self._windows.largest(dimension)
+
+    def used_up(self, cost: float, now: float, *, refused: bool) -> Window | None:
+        """The allowance of a day or more of which too little is left, where nobody says when there will be more.
+
+        *refused*: a request of this cost was; else the wait for it has to be long, and nothing in flight.
+        """
+        if self.slots.in_flight and not refused:
+            return None
+        return self._windows.used_up(cost, now, refused=refused)
+
+    def ask_anew(self) -> None:
+        """What is left of such an allowance is not known any more: one request goes alone, and tells."""
+        self._alone = True
+        self._windows.forget_allowances()
 
     def settle(self, permit: Permit, outcome: Outcome, *, sent_at: float, received_at: float) -> None:
         """Take in what a send came to."""

@@ -17,6 +17,7 @@ SURELY = 2.0  # times what it costs, come back: more than an error in what was c
 FULL = 0.95  # of the limit
 LATE = 0.5  # seconds after a usual period
 REFUSALS = 4  # and it is not worth it
+WORTH = 900.0  # seconds of silence; a longer one neither
 
 
 class Refill:
@@ -49,7 +50,7 @@ class Refill:
             self._since, self._left, self._told_at, self._times = now, left, told_at, 0
         moments = [each for each in (AFTER, *(each + LATE for each in PERIODS if each > AFTER)) if each < period]
         if self._is_named:
-            moments = [each for each in (max(AFTER, COSTS * cost * period / limit),) if each < period / 2]
+            moments = [each for each in (max(AFTER, COSTS * cost * period / limit),) if each < min(period / 2, WORTH)]
         if self._times >= len(moments):
             self.close()
             return 0.0

@@ -22,6 +22,7 @@ from batchrunner.task import Failure
 MINUTE = 60.0
 CONFIRMED = 0.95  # of a stated limit, told by the server, is the same limit
 LONG = 3600.0  # seconds
+PARKED = 900.0  # seconds; a longer wait for what nobody says when it is renewed is no matter of pace
 SOON = 2.0  # seconds; a refusal to be repeated by then, with plenty remaining, is of too many at once
 STATED, NAMED, TOLD = "stated", "named", "told"  # by the user, by refusals only, by replies
 FINDABLE = (Dimension.REQUESTS, Dimension.TOKENS)
@@ -60,6 +61,21 @@ class Windows:
                 yield stated.wait(_share(key[0], cost), now, alone=alone), _NAMES.get(key[0], key[0])
         for dimension, found in self._found.items():
             yield found.wait(_share(dimension, cost), now, alone=alone), _NAMES[dimension]
+
+    def used_up(self, cost: float, now: float, *, refused: bool) -> Window | None:
+        """The long window without a reset that holds less than *cost*, and for a long time, or *refused* it."""
+        for (dimension, _), meter in self._told.items():
+            share = _share(dimension, cost)
+            if not _is_allowance(meter) or meter.level(now) >= share * meter.factor:
+                continue
+            if refused or meter.wait(share, now, alone=True) > PARKED:
+                left = max(meter.remaining, 0.0)
+                return Window(dimension=dimension, limit=meter.limit, remaining=left, period=meter.period)
+        return None
+
+    def forget_allowances(self) -> None:
+        """The next reply tells of them anew."""
+        self._told = {key: meter for key, meter in self._told.items() if not _is_allowance(meter)}
 
     def take(self, cost: float, at: float) -> Marks:
         """Charge a send that leaves at *at* to all of them."""
@@ -319,6 +335,11 @@ class Windows:
 def _share(dimension: Dimension, cost: float) -> float:
     """What a request of *cost* tokens takes of a window of *dimension*."""
     return cost if dimension in _TOKENS else 1.0
+
+
+def _is_allowance(meter: Meter) -> bool:
+    """Whether it is one of a day or more, and no reply told when it is renewed."""
+    return meter.period > LONG and meter.clock.presumed
 
 
 def _is_short(window: Window, cost: float) -> bool:

@@ -26,6 +26,7 @@ _GAUGES = ("rpm", "tpm", "slots", "budget")
 _NOTHING = ("", "none", "start")
 _REASONS = {
     "server": "the server is the limit",
+    "allowance": "the allowance is used up",
     "probe": "one at a time until a reply says more",
     "refused": "waiting after a refusal",
     "disk": "the disk is the limit",
