@@ -106,10 +106,11 @@ def resolve_routes(
     ]
     environ = {name: value for name, value in environ.items() if name != KEY_VARIABLE}
     routes = tuple(_resolve(lane, limits, environ, keys=keys) for lane in lanes)
-    for one, other in combinations(routes, 2):
+    quotas = [_quota(route, lane, environ) for route, lane in zip(routes, lanes, strict=True)]
+    for (one, its), (other, theirs) in combinations(zip(routes, quotas, strict=True), 2):
         if one.name == other.name:
             raise ConfigError(f"two lanes are named {one.name!r}; give each a name of its own")
-        if keys and _quota(one) == _quota(other) and _overlap(one, other):
+        if its == theirs and _overlap(one, other):
             raise ConfigError(f"the lanes {one.name!r} and {other.name!r} are one endpoint and key; keep one of them")
     return routes
 
@@ -158,9 +159,19 @@ def _files(lane: LaneTable) -> dict[str, str]:
     return {name: file for name in ("key_file", "ca_file") if (file := getattr(lane, name)) is not None}
 
 
-def _quota(route: Route) -> tuple[str, str | None]:
-    endpoint = route.endpoint
-    return endpoint.base_url, None if endpoint.key is None else endpoint.key.reveal()
+def _quota(route: Route, lane: LaneTable, environ: Mapping[str, str]) -> tuple[str, str | None]:
+    """Whose limits it uses: the address, and the key, or what tells it apart where no key was looked for."""
+    return route.endpoint.base_url, _key(route, lane, environ)
+
+
+def _key(route: Route, lane: LaneTable, environ: Mapping[str, str]) -> str | None:
+    if route.endpoint.key is not None:
+        return route.endpoint.key.reveal()
+    if (place := lane.key_cmd or lane.key_file) is not None:
+        return place
+    if lane.key_env is not None:
+        return environ.get(lane.key_env, "").strip() or lane.key_env
+    return next((key for name in route.endpoint.provider.key_variables if (key := environ.get(name, "").strip())), None)
 
 
 def _overlap(one: Route, other: Route) -> bool:

@@ -110,6 +110,41 @@ def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
         read_lanes(tmp_path / "none.toml")
 
 
+@pytest.mark.parametrize(
+    ("others", "environ", "same"),
+    [
+        ({}, ENVIRON, True),
+        ({"key_env": "OPENAI_API_KEY"}, ENVIRON, True),
+        ({"key_env": "OTHER"}, {**ENVIRON, "OTHER": ENVIRON["OPENAI_API_KEY"]}, True),
+        ({"key_env": "OTHER"}, {**ENVIRON, "OTHER": "two"}, False),
+        ({"key_env": "OTHER"}, ENVIRON, False),
+        ({}, {}, True),
+        ({"key_env": "OTHER"}, {}, False),
+        ({"key_cmd": "exit 1"}, ENVIRON, False),
+        ({"key_file": "nowhere"}, ENVIRON, False),
+        ({"models": ["n"]}, ENVIRON, False),
+    ],
+)
+def test_a_plan_refuses_the_lanes_that_a_run_would(
+    others: dict[str, object], environ: dict[str, str], *, same: bool
+) -> None:
+    """As far as it is known which key they have, where none is needed; and no command is asked for one."""
+    tables = lanes_of(
+        [{"provider": "openai", "models": ["m"]}, {"name": "b", "provider": "openai", "models": ["m"]} | others]
+    )
+    if not same:
+        assert len(resolve_routes(tables, LimitSettings(), environ, keys=False)) == 2
+        return
+    with pytest.raises(ConfigError, match="the lanes 'openai' and 'b' are one endpoint and key"):
+        resolve_routes(tables, LimitSettings(), environ, keys=False)
+
+
+def test_a_plan_knows_two_commands_that_are_one() -> None:
+    tables = lanes_of([{"name": name, "provider": "openai", "key_cmd": "exit 1"} for name in "ab"])
+    with pytest.raises(ConfigError, match="are one endpoint and key"):
+        resolve_routes(tables, LimitSettings(), {}, keys=False)
+
+
 def test_one_key_may_be_two_lanes_for_different_models() -> None:
     """Their limits are apart, and so each may have its own stated."""
     tables = lanes_of([{"name": n, "provider": "openai", "models": [n]} for n in ("m", "n")])
