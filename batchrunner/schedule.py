@@ -1,18 +1,25 @@
 """When a run may claim tasks: hours of the day, and an end. Pure: told the time, and the zone where it is not here.
 
-Times of day are those on the wall, summer time and all: 00:00-07:00 is eight hours long in the night in which the
-clocks go back. A window that ends before it begins goes over midnight.
+Times of day are those on the wall, summer time and all: a window is open while the clock shows a time in it. So
+00:00-07:00 is eight hours long in the night in which the clocks go back, and 02:00-02:30 is open twice in it, and never
+in the night that has no such time. A window that ends before it begins goes over midnight.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, time, timedelta, tzinfo
-from math import inf
+from itertools import product
+from math import floor, inf
 
 from batchrunner.errors import ConfigError
 
 _TIME = re.compile(r"([01]?\d|2[0-3]):([0-5]\d)|24:00")
+_DASH = re.compile(r"\s*[-\N{EN DASH}\N{EM DASH}]\s*")
+MIDNIGHT = time(0)
+EXAMPLE = "22:00-06:00"
+DAY = 86400.0  # seconds
+AHEAD = 4  # days in which every time of day comes; once a zone left out a whole one
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)([smhd])")
 OPENINGS = 4000  # looked ahead; ten years of nights
 _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -20,13 +27,13 @@ _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 @dataclass(frozen=True, slots=True)
 class Hours:
-    """From *start* to *end* on the wall, every day."""
+    """From *start* to *end* on the wall, every day; all of it from midnight to midnight."""
 
     start: time
     end: time
 
     def __str__(self) -> str:
-        return f"{self.start:%H:%M}-{self.end:%H:%M}"
+        return f"{self.start:%H:%M}-{'24:00' if self.end == MIDNIGHT else f'{self.end:%H:%M}'}"
 
     def hold(self, at: time) -> bool:
         if self.start < self.end:
@@ -47,24 +54,16 @@ class Schedule:
         """Seconds until tasks may be claimed: 0 if they may now, infinite if never again."""
         if now >= self.ends_at:
             return inf
-        if not self.hours or any(hours.hold(self._local(now).time()) for hours in self.hours):
+        if self._is_within_hours(now):
             return 0.0
-        opens = min(self._next(hours.start, now) for hours in self.hours)
+        opens = self._turn(now)
         return inf if opens >= self.ends_at else opens - now
 
     def closes_in(self, now: float) -> float:
         """Seconds for which tasks may be claimed from now on without a break; infinite if there is no end."""
         if self.opens_in(now) > 0:
             return 0.0
-        at = now
-        for _ in range(2 * len(self.hours) + 1):  # windows may follow upon each other
-            holding = [hours for hours in self.hours if hours.hold(self._local(at).time())]
-            if not holding:
-                break
-            at = max(self._next(hours.end, at) for hours in holding)
-        else:
-            at = inf
-        return min(at if self.hours else inf, self.ends_at) - now
+        return min(self._turn(now), self.ends_at) - now
 
     def done_at(self, seconds: float, now: float) -> float:
         """When tasks could be claimed for so many seconds in all; infinite if the end comes before that."""
@@ -77,13 +76,51 @@ class Schedule:
             at, seconds = at + lasts, seconds - lasts
         return inf
 
-    def _next(self, at: time, now: float) -> float:
-        """The first moment after *now* at which the clock on the wall shows *at*."""
+    def next(self, at: time, now: float) -> float:
+        """The first moment after *now* at which the clock on the wall shows *at*, or is put forward past it."""
+        return min([*self._shows(at, now), *(change for change in self._changes(now) if self._skips(at, change))])
+
+    def _turn(self, now: float) -> float:
+        """When it opens, or closes, the next time; infinite if never."""
+        edges = {edge for hours in self.hours for edge in (hours.start, hours.end)}
+        moments = {moment for edge in edges for moment in self._shows(edge, now)} | {*self._changes(now)}
+        is_open = self._is_within_hours(now)
+        return next((moment for moment in sorted(moments) if self._is_within_hours(moment) != is_open), inf)
+
+    def _is_within_hours(self, now: float) -> bool:
+        return not self.hours or any(hours.hold(self._local(now).time()) for hours in self.hours)
+
+    def _shows(self, at: time, now: float) -> Iterator[float]:
+        """The moments of the next days at which the clock on the wall shows *at*; twice a day where it is put back."""
         today = self._local(now).date()
-        moments = (
-            datetime.combine(today + timedelta(days=days), at, tzinfo=self.zone).timestamp() for days in range(3)
-        )
-        return next(moment for moment in moments if moment > now)
+        for days, fold in product(range(AHEAD), (0, 1)):
+            wall = datetime.combine(today + timedelta(days=days), at.replace(fold=fold), tzinfo=self.zone)
+            moment = wall.timestamp()
+            if moment > now and self._local(moment).time() == at:  # else it is left out that day
+                yield moment
+
+    def _changes(self, now: float) -> Iterator[float]:
+        """When the clocks are put forward or back in the next days; whole seconds."""
+        for day in range(AHEAD):
+            before, after = floor(now + day * DAY), floor(now + (day + 1) * DAY)
+            if self._offset(before) == self._offset(after):
+                continue
+            while after - before > 1:
+                middle = (before + after) // 2
+                is_before = self._offset(middle) == self._offset(before)
+                before, after = (middle, after) if is_before else (before, middle)
+            if after > now:
+                yield float(after)
+
+    def _skips(self, at: time, change: float) -> bool:
+        """Whether the clock does not show *at*, but is put forward past it."""
+        before, after = (self._local(moment).replace(tzinfo=None) for moment in (change - 1, change))
+        days = (before.date(), before.date() + timedelta(days=1))
+        return any(before < datetime.combine(day, at) < after for day in days)
+
+    def _offset(self, now: float) -> timedelta | None:
+        local = self._local(now)
+        return (local if self.zone else local.astimezone()).utcoffset()
 
     def _local(self, now: float) -> datetime:
         return datetime.fromtimestamp(now, self.zone)
@@ -146,16 +183,24 @@ def read_duration(text: str, *, option: str) -> float:
 
 
 def _hours(text: str) -> Hours:
-    start, dash, end = text.strip().partition("-")
-    if not dash or not _TIME.fullmatch(start) or not _TIME.fullmatch(end) or _clock(start) == _clock(end):
-        raise ConfigError(f"--window {text!r}: should look like 00:00-07:00")
+    edges = _DASH.split(text.strip())
+    if len(edges) != 2:  # noqa: PLR2004
+        raise ConfigError(f"--window {text!r}: it needs a beginning and an end, such as {EXAMPLE}")
+    for edge in edges:
+        if not _TIME.fullmatch(edge):
+            raise ConfigError(f"--window {text!r}: {edge!r} is no time of day; write it as {EXAMPLE}")
+    start, end = edges
+    if start == "24:00":
+        raise ConfigError(f"--window {text!r}: 24:00 is an end; begin at 00:00")
+    if _clock(start) == _clock(end) and end != "24:00":
+        raise ConfigError(f"--window {text!r}: it ends as it begins; without --window the run goes at any hour")
     return Hours(_clock(start), _clock(end))
 
 
 def _instant(text: str, now: float, zone: tzinfo | None) -> float:
     text = text.strip()
     if _TIME.fullmatch(text):
-        return Schedule(zone=zone)._next(_clock(text), now)  # noqa: SLF001  (of this file)
+        return Schedule(zone=zone).next(_clock(text), now)
     try:
         when = datetime.fromisoformat(text)
     except ValueError:

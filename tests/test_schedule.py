@@ -80,9 +80,16 @@ def test_an_iso_time_means_what_it_says() -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"windows": ["7-9"]}, "--window '7-9': should look like 00:00-07:00"),
-        ({"windows": ["07:00-07:00"]}, "should look like"),
-        ({"windows": ["25:00-26:00"]}, "should look like"),
+        ({"windows": ["7-9"]}, "--window '7-9': '7' is no time of day; write it as 22:00-06:00"),
+        ({"windows": ["06:00"]}, "--window '06:00': it needs a beginning and an end, such as 22:00-06:00"),
+        ({"windows": ["06:00-"]}, "--window '06:00-': '' is no time of day"),
+        (
+            {"windows": ["07:00-07:00"]},
+            "--window '07:00-07:00': it ends as it begins; without --window the run goes at any",
+        ),
+        ({"windows": ["25:00-06:00"]}, "--window '25:00-06:00': '25:00' is no time of day"),
+        ({"windows": ["22:00-24:30"]}, "--window '22:00-24:30': '24:30' is no time of day"),
+        ({"windows": ["24:00-06:00"]}, "--window '24:00-06:00': 24:00 is an end; begin at 00:00"),
         ({"finish_by": "soon"}, "--finish-by 'soon': should look like 06:00"),
         ({"finish_by": "2020-01-01T00:00"}, "that is over"),
         ({"max_time": "6"}, "--max-time '6': should look like 90s, 15m, 6h or 2d"),
@@ -104,27 +111,100 @@ def test_durations(text: str, seconds: float) -> None:
 MINUTES = st.integers(0, 1439)
 
 
+ZONES = [  # with an hour of summer time at several hours of the night, half an hour, a whole day left out, and none
+    *("Europe/Berlin", "America/New_York", "America/Santiago", "Africa/Cairo", "Asia/Beirut", "America/Havana"),
+    *("Australia/Lord_Howe", "Pacific/Apia", "Asia/Shanghai", "Asia/Kathmandu", "UTC"),
+]
+CHANGES = [  # a day before the clocks change, in one zone each
+    *((2026, 3, 28, "Europe/Berlin"), (2026, 10, 24, "Europe/Berlin"), (2026, 3, 7, "America/New_York")),
+    *((2026, 10, 31, "America/New_York"), (2026, 4, 4, "Australia/Lord_Howe"), (2026, 10, 3, "Australia/Lord_Howe")),
+    *((2026, 4, 4, "America/Santiago"), (2026, 9, 5, "America/Santiago"), (2026, 3, 28, "Asia/Beirut")),
+    *((2026, 10, 24, "Asia/Beirut"), (2026, 4, 23, "Africa/Cairo"), (2026, 10, 29, "Africa/Cairo")),
+    *((2026, 3, 7, "America/Havana"), (2026, 10, 31, "America/Havana"), (2011, 12, 29, "Pacific/Apia")),
+]
+
+
+def shown(zone: ZoneInfo, at: float) -> int:
+    """Minutes after midnight on the wall, rounded down."""
+    wall = datetime.fromtimestamp(at, zone)
+    return wall.hour * 60 + wall.minute
+
+
+def is_within(start: int, end: int, minute: int) -> bool:
+    return start <= minute < end if start < end else minute >= start or minute < end
+
+
 @given(
     start=MINUTES,
     end=MINUTES,
-    at=st.floats(NOON, NOON + 400 * 86400),
-    zone=st.sampled_from([BERLIN, SHANGHAI, ZoneInfo("Australia/Lord_Howe")]),
+    minutes=st.integers(0, 3 * 1440),
+    change=st.sampled_from(CHANGES),
 )
-def test_it_is_open_when_it_said_it_would_be(start: int, end: int, at: float, zone: ZoneInfo) -> None:
-    """And closed just before, on any day of a year, in zones with every kind of summer time."""
+def test_no_edge_is_missed_when_the_clocks_change(
+    start: int, end: int, minutes: int, change: tuple[int, int, int, str]
+) -> None:
+    """It is open whenever the clock on the wall shows an hour of its, be that twice a night or never; and it opens and
+    closes at the minute at which a clock that is looked at every minute says so.
+    """
     if start == end:
         return
-    window = f"{start // 60:02}:{start % 60:02}-{end // 60:02}:{end % 60:02}"
-    schedule = nightly(window, zone=zone, now=at)
+    zone = ZoneInfo(change[3])
+    at = datetime(*change[:3], tzinfo=zone).timestamp() + 60 * minutes
+    schedule = nightly(f"{start // 60:02}:{start % 60:02}-{end // 60:02}:{end % 60:02}", zone=zone, now=at)
+    is_open = is_within(start, end, shown(zone, at))
+    flips = next(n for n in range(1, 4 * 1440) if is_within(start, end, shown(zone, at + 60 * n)) != is_open)
+    assert schedule.opens_in(at) == (0 if is_open else 60 * flips)
+    assert schedule.closes_in(at) == (60 * flips if is_open else 0)
+
+
+@given(start=MINUTES, end=MINUTES, at=st.floats(NOON, NOON + 400 * 86400), zone=st.sampled_from(ZONES).map(ZoneInfo))
+def test_it_is_open_when_it_said_it_would_be(start: int, end: int, at: float, zone: ZoneInfo) -> None:
+    """And closed just before, on any day of a year; it closes when it said, and was open until then."""
+    if start == end:
+        return
+    schedule = nightly(f"{start // 60:02}:{start % 60:02}-{end // 60:02}:{end % 60:02}", zone=zone, now=at)
     wait = schedule.opens_in(at)
-    assert 0 <= wait <= 86400 + 3600
+    assert 0 <= wait <= 2 * 86400 + 3600
+    assert schedule.opens_in(at + wait + 0.01) == 0
     if wait > 1:
-        assert schedule.opens_in(at + wait) == 0 or schedule.opens_in(at + wait) <= 2 * 3600  # an hour that is left out
         assert schedule.opens_in(at + wait - 1) > 0
-    lasts = schedule.closes_in(at)
-    assert (lasts > 0) == (wait == 0)
-    if 1 < lasts < inf:
-        assert schedule.opens_in(at + lasts - 1) <= 3600
+    lasts = schedule.closes_in(at + wait + 0.01)
+    assert 0 < lasts <= 2 * 86400
+    assert schedule.opens_in(at + wait + 0.01 + lasts + 0.01) > 0
+
+
+@given(
+    time=MINUTES,
+    minutes=st.integers(0, 2 * 1440),
+    change=st.sampled_from(CHANGES),
+)
+def test_an_end_is_the_next_moment_at_which_the_clock_shows_it_or_passes_it(
+    time: int, minutes: int, change: tuple[int, int, int, str]
+) -> None:
+    """A time that is left out that night ends the run when the clocks are put forward, and not an hour later."""
+    zone = ZoneInfo(change[3])
+    at = datetime(*change[:3], tzinfo=zone).timestamp() + 60 * minutes
+    ends = nightly(finish_by=f"{time // 60:02}:{time % 60:02}", zone=zone, now=at).ends_at
+    walls = [datetime.fromtimestamp(at + 60 * n, zone).replace(tzinfo=None) for n in range(3 * 1440)]
+
+    def passes(before: datetime, after: datetime) -> bool:
+        aim = datetime(after.year, after.month, after.day, time // 60, time % 60)  # noqa: DTZ001  (the wall's)
+        return after == aim or before < aim <= after or before < aim - timedelta(days=1) <= after
+
+    assert ends - at == 60 * next(n for n in range(1, 3 * 1440) if passes(walls[n - 1], walls[n]))
+
+
+def test_the_whole_day_may_be_said() -> None:
+    """24:00 is what people write for the midnight that ends a day."""
+    schedule = nightly("00:00-24:00")
+    assert (schedule.opens_in(NOON), schedule.closes_in(NOON)) == (0, inf)
+    assert nightly("18:00-24:00").closes_in(NOON + 6 * 3600) == 6 * 3600
+    assert str(nightly("18:00-24:00").hours[0]) == "18:00-24:00"
+    assert nightly(finish_by="24:00").ends_at == NOON + 12 * 3600
+
+
+def test_a_window_may_be_written_as_people_write_it() -> None:
+    assert nightly(" 22:00 – 6:00 ").hours == nightly("22:00-06:00").hours
 
 
 def test_work_that_takes_more_than_a_night_is_done_in_a_later_one() -> None:
