@@ -15,6 +15,7 @@ from batchrunner.planner import Planner
 from batchrunner.plans import Plan, Speed
 from batchrunner.record import Belief
 from batchrunner.runner import RunOptions
+from batchrunner.spending import tariff_of
 from batchrunner.task import Request
 
 PAGE = 500  # lines looked up at once
@@ -22,16 +23,17 @@ NEWEST = 2000  # answers to learn from
 
 
 def make_plan(options: RunOptions) -> Plan:
-    """Reads the whole job file, and its database where there is one. Raises JobFileError, StoreError."""
+    """Reads the whole job file, and its database where there is one.
+
+    Raises JobFileError, StoreError; and ConfigError where a run would, as its budget could not be kept.
+    """
     if not options.database.exists():
         planner = Planner(options.routes, options.spend.prices)
-        _show(planner, options, None, 0)
-        return planner.plan(_speed(options, None, 0))
+        return _plan(planner, options, None, 0)
     with History(options.database) as history:
         job_id = _job_of(history, options)
         planner = Planner(options.routes, options.spend.prices, history.took(job_id, NEWEST))
-        _show(planner, options, history, job_id)
-        return planner.plan(_speed(options, history, job_id))
+        return _plan(planner, options, history, job_id)
 
 
 def first_look(options: RunOptions) -> Sequence[Finding]:
@@ -53,6 +55,12 @@ def first_look(options: RunOptions) -> Sequence[Finding]:
         who = " and ".join(dict.fromkeys(provider.title for provider in providers))
         raise ConfigError(f"{options.job}: {who} would refuse every line: {what}. Nothing was sent")
     return checker.findings
+
+
+def _plan(planner: Planner, options: RunOptions, history: History | None, job_id: int) -> Plan:
+    _show(planner, options, history, job_id)
+    tariff_of(options.routes, planner.models, options.spend)
+    return planner.plan(_speed(options, history, job_id))
 
 
 def _show(planner: Planner, options: RunOptions, history: History | None, job_id: int) -> None:

@@ -64,6 +64,7 @@ class Planner:
     def __init__(self, routes: Sequence[Route], prices: Prices, took: Iterable[Took] = ()) -> None:
         self._routes, self._prices = routes, prices
         self._checker = Checker(routes)
+        self._models: dict[str, None] = {}
         self._sums: dict[tuple[str, str], _Sums] = {}
         self._learned: dict[str, _Learned] = {}
         self._counts = dict.fromkeys(("new", "edited", "pending", "done", "failed", "rejected"), 0)
@@ -73,6 +74,11 @@ class Planner:
         self._bad: RejectedLine | None = None
         for one in took:
             self._learned.setdefault(one.model or "", _Learned()).learn(one)
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """Those of the requests to send, by the job file's name."""
+        return tuple(self._models)
 
     def reject(self, bad: RejectedLine) -> None:
         """A line that is no request."""
@@ -91,6 +97,7 @@ class Planner:
         if standing in ("done", "failed"):
             return
         self._checker.see(request)
+        self._models.setdefault(request.model or "")
         self._add(request, serving(self._routes, request.model or ""))
 
     def plan(self, speed: Speed) -> Plan:

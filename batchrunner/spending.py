@@ -60,7 +60,7 @@ def tariff_of(routes: Sequence[Route], models: Sequence[str], settings: SpendSet
     budget = settings.budget
     currency = currencies[0] if currencies else None
     if budget is not None:
-        _check_currency(budget, currencies)
+        _check_currency(budget, {lane: price.currency for lane, price in known.items()})
     counted = {lane: price.model for lane, price in known.items() if price.currency == currency}
     others = tuple(lane for lane in priced if lane not in counted)
     if budget is not None and others and not settings.unpriced_ok:
@@ -73,15 +73,28 @@ def tariff_of(routes: Sequence[Route], models: Sequence[str], settings: SpendSet
     return Tariff(currency=currency, models=counted, others=others)
 
 
-def _check_currency(budget: Money, currencies: Sequence[str | None]) -> None:
+def _check_currency(budget: Money, bills: Mapping[str, str | None]) -> None:
+    """*bills*: each lane and its currency, None where its provider's file names none. Nothing is converted."""
+    currencies = list(dict.fromkeys(bills.values()))
     if len(currencies) > 1:
-        names = " and ".join(currency or "an unnamed one" for currency in currencies)
-        raise ConfigError(f"--budget {budget}: the lanes bill in {names}; a budget needs one currency")
-    if currencies and budget.currency is not None and budget.currency != currencies[0]:
+        each = ", ".join(f"{lane} bills in {_named(currency)}" for lane, currency in bills.items())
+        wanted = budget.currency or "one currency"
+        others = [lane for lane, currency in bills.items() if currency != (budget.currency or currencies[0])]
+        model = others[0].partition("/")[2]
         raise ConfigError(
-            f"--budget {budget}: the provider bills in {currencies[0] or 'a currency that is not known'}; give the "
-            "budget in that, nothing is converted"
+            f"--budget {budget}: {each}, and nothing is converted. Leave out what is not in {wanted}, or give it a "
+            f'price in that: [prices."{model}"] in batchrunner.toml, with its currency'
         )
+    if currencies and budget.currency is not None and budget.currency != currencies[0]:
+        who = ", ".join(bills)
+        verb = "bills" if len(bills) == 1 else "bill"
+        raise ConfigError(
+            f"--budget {budget}: {who} {verb} in {_named(currencies[0])}; give the budget in that, nothing is converted"
+        )
+
+
+def _named(currency: str | None) -> str:
+    return currency or "a currency that its provider's file does not name"
 
 
 class Purse:

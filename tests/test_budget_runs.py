@@ -5,6 +5,7 @@ import re
 import sqlite3
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 from killed import run_and_kill
@@ -165,3 +166,33 @@ def test_what_nothing_bounds_is_told_before_anything_is_sent(tmp_path: Path) -> 
         with pytest.raises(br.ConfigError, match="max_tokens"):
             br.run(tmp_path / "job.jsonl", base_url=server.base_url, prices=PRICES, budget=5)
         assert server.score().sends == 0
+
+
+def test_a_lane_that_bills_in_another_currency_is_told_before_anything_is_sent(tmp_path: Path) -> None:
+    """By run and by plan, in the same words; with a price in the budget's currency it takes part, and is counted."""
+    job_file(tmp_path, 40)
+    text = 'title = "{}"\ncurrency = "{}"\n[models.{}]\nmax_output = 100\nprice = {{ input = 1, output = 1 }}\n'
+    (tmp_path / "yuan.toml").write_text(text.format("Yuan", "CNY", "m"), encoding="utf-8")
+    (tmp_path / "dollar.toml").write_text(text.format("Dollar", "USD", "m-large"), encoding="utf-8")
+    server: dict[str, Any] = {"latency": 0.05, "concurrency": 2, "charging": "actual"}
+    with br.Simulator(**server) as one, br.Simulator(**server) as other:
+        lanes = (
+            f'[[lane]]\nname = "a"\nprovider = "./yuan.toml"\nbase_url = "{one.base_url}"\n'
+            f'[[lane]]\nname = "b"\nprovider = "./dollar.toml"\nbase_url = "{other.base_url}"\n'
+            'models = { m = "m-large" }\n'
+        )
+        (tmp_path / "lanes.toml").write_text(lanes, encoding="utf-8")
+        terminal = Terminal(tmp_path, one)
+        words = ("job.jsonl", "--lanes", "lanes.toml", "--budget", "5 CNY")
+        refusals = [terminal(command, *words) for command in ("plan", "run")]
+        assert {each.returncode for each in refusals} == {br.ExitCode.CANNOT_START}
+        (said,) = {each.stderr.strip() for each in refusals}
+        assert "--budget ¥5.00: a/m bills in CNY, b/m-large bills in USD, and nothing is converted." in said
+        assert 'Leave out what is not in CNY, or give it a price in that: [prices."m-large"]' in said
+        assert one.score().sends == other.score().sends == 0
+        terminal.write("batchrunner.toml", '[prices."m-large"]\ninput = 7\noutput = 7\ncurrency = "CNY"\n')
+        assert terminal("plan", *words).returncode == 0
+        done = terminal("run", *words)
+        assert done.returncode == 0, done.stderr
+        assert min(one.score().answered, other.score().answered) > 0
+        assert booked(tmp_path) == ((one.score().tokens + 7 * other.score().tokens) * A_TOKEN, 0)

@@ -361,15 +361,19 @@ def test_an_unpriced_model_with_a_budget_is_told_before_anything_is_sent() -> No
 
 
 def test_a_budget_in_another_currency_is_refused() -> None:
-    with pytest.raises(ConfigError, match="bills in CNY"):
+    with pytest.raises(ConfigError, match="p/m bills in CNY; give the budget in that"):
         tariff_of([route()], ["m"], SpendSettings(budget=parse_money("5 USD")))
 
 
 def test_lanes_that_bill_in_two_currencies_can_have_no_budget() -> None:
     dollars = Provider(name="q", title="q", currency="USD", models={"m": MODEL})
     routes = [route(), route("q", dollars)]
-    with pytest.raises(ConfigError, match="CNY and USD"):
+    with pytest.raises(
+        ConfigError, match=r"p/m bills in CNY, q/m bills in USD, and nothing is converted.*in one currency"
+    ):
         tariff_of(routes, ["m"], SpendSettings(budget=parse_money("5")))
+    with pytest.raises(ConfigError, match=r'Leave out what is not in CNY, .*\[prices\."m"\] in batchrunner.toml'):
+        tariff_of(routes, ["m"], SpendSettings(budget=parse_money("5 CNY")))
     tariff = tariff_of(routes, ["m"], SpendSettings())
     assert (tariff.currency, tariff.others) == ("CNY", ("q/m",))
 
