@@ -12,6 +12,7 @@ from killed import run_and_kill
 from terminal import Terminal
 
 import batchrunner as br
+from batchrunner.cost import FRAME
 from batchrunner.logbook import Standing
 from batchrunner.money import BILLION
 
@@ -196,3 +197,77 @@ def test_a_lane_that_bills_in_another_currency_is_told_before_anything_is_sent(t
         assert done.returncode == 0, done.stderr
         assert min(one.score().answered, other.score().answered) > 0
         assert booked(tmp_path) == ((one.score().tokens + 7 * other.score().tokens) * A_TOKEN, 0)
+
+
+TIERED = """
+title = "Tiered"
+currency = "CNY"
+[models.m]
+context = 4_000
+max_output = 100
+[models.m.price]
+input = 9
+output = 30
+[[models.m.price.tiers]]
+up_to = 60
+answer_up_to = 20
+input = 2
+output = 5
+[[models.m.price.tiers]]
+up_to = 60
+input = 3
+output = 50
+"""
+
+
+def by_hand(prompt: int, answer: int) -> int:
+    """Billionths at the rates of TIERED; an answer is dearest after a short prompt."""
+    if prompt <= 60:
+        return (prompt * 2 + answer * 5 if answer <= 20 else prompt * 3 + answer * 50) * 1000
+    return (prompt * 9 + answer * 30) * 1000
+
+
+def test_tiered_prices_are_charged_by_the_lengths_of_each_request(tmp_path: Path) -> None:
+    """Short and long prompts and answers: the sum is that by hand, on every screen; and what is kept back for each is
+    the most that any tier could make of it.
+    """
+    lines: list[dict[str, Any]] = [
+        {"model": "m", "max_tokens": cap, "messages": [{"role": "user", "content": f"{n} " + "word " * words}]}
+        for n, (cap, words) in enumerate((cap, words) for cap in (10, 90) for words in (2, 200) for _ in range(6))
+    ]
+    (tmp_path / "job.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    (tmp_path / "tiered.toml").write_text(TIERED, encoding="utf-8")
+    with br.Simulator(latency=0.01) as server:
+        terminal = Terminal(tmp_path, server)
+        done = terminal.run("job.jsonl", "--provider-file", "tiered.toml", "--budget", "5 CNY", "--json")
+        assert done.returncode == 0, done.stderr
+        cost = json.loads(done.stdout.splitlines()[-1])["cost"]
+        with sqlite3.connect(tmp_path / "job.db") as connection:
+            query = "SELECT prompt_tokens, completion_tokens, spent, reserved FROM attempt ORDER BY task_id"
+            rows = connection.execute(query).fetchall()
+        assert len(rows) == 24
+        expected = [by_hand(prompt, answer) for prompt, answer, _, _ in rows]
+        assert len({(prompt > 60, answer > 20) for prompt, answer, _, _ in rows}) == 4  # each rate was charged
+        assert [spent for _, _, spent, _ in rows] == expected
+        assert round(cost["spent"] * BILLION) == sum(expected)
+        status = json.loads(terminal("status", "job.jsonl", "--json").stdout)
+        assert status["cost"]["spent"] == cost["spent"]
+    for line, (_, _, _, reserved) in zip(lines, rows, strict=True):
+        prompt, answer = len(json.dumps(line)) + FRAME, line["max_tokens"]
+        reachable = [by_hand(p, a) for p in (60, prompt) for a in (20, answer) if p <= prompt and a <= answer]
+        assert reserved == max(reachable)
+
+
+def test_a_budget_reckons_with_the_dearest_tier(tmp_path: Path) -> None:
+    """It would be enough for what the requests cost, but not for the most that the first of them may: none is sent."""
+    job_file(tmp_path, 3)
+    (tmp_path / "tiered.toml").write_text(TIERED, encoding="utf-8")
+    with br.Simulator() as server:
+        terminal = Terminal(tmp_path, server)
+        done = terminal.run("job.jsonl", "--provider-file", "tiered.toml", "--budget", "0.005 CNY")
+        assert done.returncode == br.ExitCode.STOPPED_LIMIT
+        assert "¥0.0050 leaves too little" in done.stderr
+        assert "may cost ¥0.0052" in done.stderr
+        assert server.score().sends == 0
+        enough = terminal.run("job.jsonl", "--provider-file", "tiered.toml", "--budget", "0.0065 CNY")
+        assert server.score().sends > 0, enough.stderr
