@@ -161,6 +161,37 @@ def test_when_no_lane_is_left_each_says_why(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("name", ["gemini", "mistral", "openrouter"])
+def test_of_three_lanes_two_are_no_good(tmp_path: Path, name: str) -> None:
+    """A wrong key and an unknown model, in the words of providers that tell them by a 400, a 401 or a 404: a few requests
+    find it out, each is said once, and the third lane does it all. Without that one the run stops, and nothing failed.
+    """
+    job_file(tmp_path, 40)
+    with (
+        br.Simulator(voice=name, key="right-key", latency=0.01) as key,
+        br.Simulator(voice=name, key="right-key", models=("other",), latency=0.01) as model,
+        br.Simulator(key="right-key", latency=0.01) as good,
+    ):
+        terminal = Terminal(tmp_path, good)
+        terminal.environment |= {"WRONG": "wrong-key", "RIGHT": "right-key"}
+        text = '[[lane]]\nname = "{}"\nprovider = "{}"\nbase_url = "{}"\nkey_env = "{}"\n'
+        broken = text.format("key", name, key.base_url, "WRONG") + text.format("model", name, model.base_url, "RIGHT")
+        terminal.write("broken.toml", broken)
+        terminal.write("lanes.toml", broken + text.format("good", "generic", good.base_url, "RIGHT"))
+        none_left = terminal("run", "job.jsonl", "--lanes", "broken.toml", "--db", "broken.db", "--json")
+        done = terminal("run", "job.jsonl", "--lanes", "lanes.toml", "--json")
+    stopped, summary = (json.loads(each.stdout.splitlines()[-1]) for each in (none_left, done))
+    assert (none_left.returncode, stopped["pending"], stopped["failed"]) == (br.ExitCode.STOPPED_PROVIDER, 40, 0)
+    assert "no lane is left" in stopped["reason"]
+    assert (done.returncode, summary["succeeded"], summary["failed"]) == (0, 40, 0), done.stderr
+    sends = {each["lane"]: (each["sends"], each["answered"]) for each in summary["lanes"]}
+    assert sends.pop("good/m") == (40, 40)
+    assert all(1 <= count <= 3 and answered == 0 for count, answered in sends.values()), sends
+    for lane_name, kind in (("key/m", "auth"), ("model/m", "model_not_found")):
+        said = [line for line in done.stderr.splitlines() if f"{lane_name} takes nothing more: {kind}" in line]
+        assert len(said) == 1, done.stderr
+
+
 def test_images_are_no_text(tmp_path: Path) -> None:
     """Each is half a megabyte of base64, far over the tokens of a window: all are sent, paced by what images took."""
     image = b64encode(Random(1).randbytes(400_000)).decode()
