@@ -137,6 +137,8 @@ class Coordinator:
         if isinstance(verdict, Snooze) and isinstance(outcome, Failure) and outcome.kind is FailureClass.RATE_LIMIT:
             gone = lane.used_up(lease.cost, now, refused=outcome)
             verdict = gone or self._turned_down(verdict, outcome, lease, lane, now)
+        elif isinstance(outcome, Failure) and outcome.is_page and not lane.answered:
+            verdict = Stop(outcome)  # nothing here ever answered: the wrong place rather than a page that passes
         elif isinstance(verdict, GiveUp):
             verdict = self._doubt(verdict, lease, lane, now)
         if isinstance(verdict, Stop) and not verdict.later:

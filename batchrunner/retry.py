@@ -3,7 +3,7 @@
 Rate limits, overload and an unreachable server use up no try, unless an answer had begun that may have to be paid for.
 Server errors, timeouts and broken connections do, and wait an exponential backoff with full jitter between tries. What
 the task itself is at fault for fails it; what would fail every task stops the run and leaves the tasks pending. An
-answer that was received whole is never asked for again.
+answer that was received whole is never asked for again; a proxy's page is none, and like an error of the server.
 """
 
 from dataclasses import dataclass
@@ -119,10 +119,11 @@ def _decide(failure: Failure, *, failures: int, policy: RetrySettings, rng: Rand
         return Stop(failure, later=True)
     if failure.kind in SNOOZE and not failure.maybe_charged:
         return Snooze(max(asked, rng.uniform(SNOOZE_FROM, SNOOZE_TO)))
-    if failure.kind is FailureClass.UNREACHABLE or (outage and failure.kind in DOWN):
+    if failure.kind is FailureClass.UNREACHABLE or (outage and (failure.kind in DOWN or failure.is_page)):
         return Snooze(max(asked, backoff(failures + 1, policy=policy, rng=rng)))
     tries = min(policy.attempts, TRIES_OF.get(failure.kind, policy.attempts))
-    if (failure.kind in BACK_OFF | SNOOZE or _is_nothing(failure)) and failures + 1 < tries:
+    again = failure.kind in BACK_OFF | SNOOZE or failure.is_page or _is_nothing(failure)
+    if again and failures + 1 < tries:
         return Retry(max(asked, backoff(failures + 1, policy=policy, rng=rng)))
     return GiveUp(failure)
 

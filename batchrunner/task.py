@@ -7,6 +7,8 @@ from typing import Any
 
 from batchrunner.quota import NO_QUOTA, Dimension, Quota
 
+PAGE_BEGIN = 200  # bytes in which a page begins
+
 
 class TaskState(StrEnum):
     """Where a task stands; exactly one of these at any time."""
@@ -164,6 +166,12 @@ class Failure:
     hint: str | None = None
     request_id: str | None = None
     quota: Quota = NO_QUOTA
+
+    @property
+    def is_page(self) -> bool:
+        """A 200 with a web page, or with nothing: not the provider's, who sends JSON, but of something on the way."""
+        is_malformed = self.kind is FailureClass.MALFORMED_SUCCESS and self.body is not None
+        return is_malformed and (self.body or b"")[:PAGE_BEGIN].lstrip()[:1] in (b"", b"<")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
@@ -262,6 +263,45 @@ def test_a_page_that_is_no_answer_stops_only_before_the_first_success() -> None:
     with bench(3) as b:
         assert b.after(failure(FailureClass.MALFORMED_SUCCESS, status=200, maybe_charged=True)).stop is not None
         assert b.count(TaskState.PENDING) == 3
+
+
+PAGE = failure(FailureClass.MALFORMED_SUCCESS, status=200, maybe_charged=True, body=b"\n<html>Please log in</html>")
+
+
+@pytest.mark.parametrize("body", [b"\n<html>Please log in</html>", b""])
+def test_a_page_where_answers_came_before_is_tried_again_as_an_error_of_the_server(body: bytes) -> None:
+    """A proxy's, or a login that ran out: three tries, and only then the task has failed. What is no page is an answer,
+    however broken, and never asked for again.
+    """
+    with bench(2) as b:
+        b.after(ANSWER)
+        for left in (1, 1, 0):
+            assert b.after(replace(PAGE, body=body)).stop is None
+            assert b.count(TaskState.PENDING) == left
+            b.now += 120
+        assert b.row("SELECT error_class FROM task WHERE state = 'failed'") == ("malformed_success",)
+    with bench(2) as b:
+        b.after(ANSWER)
+        b.after(replace(PAGE, body=b'{"choices": "none"}'))
+        assert b.count(TaskState.FAILED) == 1
+
+
+def test_a_page_for_all_is_an_outage_and_fails_no_task() -> None:
+    """For an hour every request gets the proxy's page: few are sent meanwhile, and afterwards all are answered."""
+    with bench(40) as b:
+        b.after(ANSWER)
+        sends, begin = 0, b.now
+        flying: list[Lease] = []
+        while True:
+            outcome = PAGE if b.now < begin + 3600 else ANSWER
+            grant = b.exchange(*[b.report(lease, outcome) for lease in flying], want=8)
+            if grant.finished:
+                break
+            flying = list(grant.leases)
+            sends += len(flying) if b.now < begin + 3600 else 0
+            b.now += 0.0 if flying else grant.wait
+        assert (b.count(TaskState.SUCCEEDED), b.count(TaskState.FAILED)) == (40, 0)
+        assert sends < 400
 
 
 def test_what_waited_goes_before_what_was_never_sent() -> None:

@@ -163,8 +163,10 @@ def test_when_no_lane_is_left_each_says_why(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["gemini", "mistral", "openrouter"])
 def test_of_three_lanes_two_are_no_good(tmp_path: Path, name: str) -> None:
-    """A wrong key and an unknown model, in the words of providers that tell them by a 400, a 401 or a 404: a few requests
-    find it out, each is said once, and the third lane does it all. Without that one the run stops, and nothing failed.
+    """A wrong key and an unknown model, in the words of providers that tell them by a 400, a 401 or a 404.
+
+    A few requests find it out, each is said once, and the third lane does it all; without that one the run stops, and
+    nothing has failed.
     """
     job_file(tmp_path, 40)
     with (

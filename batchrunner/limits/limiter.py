@@ -249,7 +249,7 @@ class Limiter:
             case FailureClass.OVERLOADED:
                 self._count_refusal(now)
                 self._struggles(permit, now)
-            case kind if kind in OUTAGE:
+            case kind if kind in OUTAGE or failure.is_page:
                 self._struggles(permit, now)
             case _:  # the server read the request and judged it: it is up, and our limits let it through
                 self._succeeded(permit, sent_at, now)

@@ -73,7 +73,8 @@ HINTS: Mapping[FailureClass, Hint] = {
     ),
     FailureClass.MALFORMED_SUCCESS: Hint(
         "the reply said 200 but held no answer",
-        "see what came: batchrunner show ID; does --base-url point to an API, not a web page?",
+        "see what came: batchrunner show ID; does --base-url point to an API? If it was a page that is gone now, "
+        "batchrunner retry --class malformed_success",
     ),
     FailureClass.EMPTY_REASONING: Hint(
         "the model's reasoning used up max_tokens before it answered; it was charged",
