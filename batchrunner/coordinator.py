@@ -27,7 +27,6 @@ from batchrunner.spending import Purse, Tariff
 from batchrunner.task import Abandoned, Failure, FailureClass, Lease, Outcome, Report, Sighting, Success, TaskState
 from batchrunner.turned_down import GIVE_UP
 
-SUSPECT = 1.0  # seconds until a task is asked again whose failure somebody else has to confirm
 WORTH_WAITING = 60.0  # seconds; a rest of a lane that nobody has to be told of
 
 
@@ -154,13 +153,13 @@ class Coordinator:
 
     def _confirmed(self, stop: Stop, lease: Lease, lane: Lane) -> Verdict:
         """What may be one request's fault, a second task has to say as well."""
-        match lane.confirm.find(lease.task_id, stop.reason):
+        match lane.confirm.find(lease.task_id, stop.reason, left=self._logbook.counts.left):
             case Finding.EVERYBODY:
                 return stop
             case Finding.THIS_ONE:
                 return GiveUp(stop.reason)
             case Finding.UNSURE:
-                return Snooze(SUSPECT)
+                return Snooze(lane.confirm.wait(lease.task_id, stop.reason.kind))
 
     def _turned_down(self, verdict: Snooze, failure: Failure, lease: Lease, lane: Lane, now: float) -> Snooze | GiveUp:
         """Refused for a rate, and not for the first time."""

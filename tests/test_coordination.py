@@ -304,6 +304,33 @@ def test_a_page_for_all_is_an_outage_and_fails_no_task() -> None:
         assert sends < 400
 
 
+@pytest.mark.parametrize("bad", [{1}, {3}, {6}, {5, 6}, {1, 2, 3, 4, 5, 6}, {3, 4, 5, 6}])
+def test_a_refusal_that_is_quicker_than_the_answers_stops_no_run(bad: set[int]) -> None:
+    """A filter refuses some tasks with a 403 at once; the others' answers take five seconds. Those that are at fault
+    fail, be they the last ones; that all would fail, two say where none was answered, three where some were.
+    """
+    with bench(6) as b:
+        grant, asked = b.exchange(want=8), 0
+        flying: list[tuple[float, Lease]] = []
+        while not (grant.finished or grant.stop):
+            flying += [(b.now + (0.05 if lease.task_id in bad else 5.0), lease) for lease in grant.leases]
+            asked += sum(lease.task_id in bad for lease in grant.leases)
+            if not flying or (grant.wait < math.inf and b.now + grant.wait < min(at for at, _ in flying)):
+                b.now += grant.wait
+                grant = b.exchange(want=8 - len(flying))
+                continue
+            at, lease = min(flying, key=lambda each: each[0])
+            flying.remove((at, lease))
+            b.now = at
+            outcome = failure(FailureClass.PERMISSION, status=403) if lease.task_id in bad else ANSWER
+            grant = b.exchange(b.report(lease, outcome), want=8 - len(flying))
+        everybody = len(bad) > 3
+        assert (grant.stop is not None) == everybody
+        assert b.count(TaskState.FAILED) == (0 if everybody else len(bad))
+        assert everybody or b.count(TaskState.SUCCEEDED) == 6 - len(bad)
+        assert asked <= 4 * len(bad)
+
+
 def test_what_waited_goes_before_what_was_never_sent() -> None:
     """A task that comes back is not overtaken by the rest of the file."""
     with bench(5) as b:
