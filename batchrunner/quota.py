@@ -43,7 +43,7 @@ class Window:
         """What is left of it: "0 of 1,000,000 tokens a month are left"."""
         of = "" if self.limit is None else f" of {self.limit:,.0f}"
         each = "" if self.period is None else _PERIODS.get(self.period, f" in {self.period:g} s")
-        return f"{self.remaining or 0.0:,.0f}{of} {self.dimension}{each} are left"
+        return f"{max(self.remaining or 0.0, 0.0):,.0f}{of} {self.dimension}{each} are left"
 
     @property
     def never(self) -> bool:

@@ -64,9 +64,10 @@ class Bench:
         )
         limits = LimitSettings(concurrency=8)
         route = Route(name="here", endpoint=Endpoint(base_url="http://x"), limits=limits)
+        self.lanes = Lanes([route], make_lane)
         self.coordinator = Coordinator(
             self.store,
-            Lanes([route], make_lane),
+            self.lanes,
             job_id=self.job_id,
             run_id=run,
             policy=RetrySettings(attempts=3),

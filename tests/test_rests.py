@@ -13,6 +13,8 @@ import pytest
 from test_coordination import ANSWER, Bench, bench, failure
 
 from batchrunner.api.reply import read_reply
+from batchrunner.config import LimitSettings
+from batchrunner.limits.limiter import Limiter
 from batchrunner.provider import load_provider
 from batchrunner.quota import Dimension, Quota, Window
 from batchrunner.rest import MOST, TOLD, UNTOLD, Rest
@@ -114,6 +116,19 @@ def test_without_patience_what_answers_told_is_enough_to_stop() -> None:
         assert isinstance(stop, Stop)
         assert "tokens a month are left" in stop.message
         assert len(server.sends) <= LIMIT / COSTS + 8
+
+
+def test_a_later_run_asks_at_once_what_is_left() -> None:
+    """What an earlier one learned of the month says nothing of today: it waited for all of it, without a word."""
+    with bench(60) as b:
+        server = Month(tells=True)
+        run(b, server, until=b.now + HOUR)
+        (lane,) = b.lanes
+        later = Limiter(LimitSettings(), now=b.now + 60)
+        later.believe(lane.limiter.beliefs(), now=b.now + 60)
+        for _ in range(20):
+            later.remember(b.now + 30, COSTS, b.now + 60)
+        assert later.wait(COSTS, b.now + 60) < 1.0
 
 
 def test_a_wait_of_hours_is_an_allowance_whatever_it_is_called() -> None:

@@ -236,7 +236,8 @@ class Windows:
             self._found[dimension].at_once = float(seen.get("at_once", inf))
         elif kind.startswith(NAMED):
             self._stated[dimension, kind] = Stated(dimension, limit, now=now, period=period)
-        elif kind != STATED:
+        elif kind != STATED and (period <= LONG or algorithm is not Algorithm.SLIDING):
+            # what is left of a day or a month that does not end at once, the first reply tells
             meter = Meter(dimension, limit, now=now, algorithm=algorithm)
             meter.clock.period = period
             self._told[dimension, kind] = meter
