@@ -1,7 +1,8 @@
 """A limit at a server that tells nothing of it: found from what it accepts, and from when it refuses.
 
 An *edge* is the first refusal after a time of acceptance: at that moment nothing was left. What happens after it tells
-the two kinds of server apart, so one request at a time asks, step by step and at the moments when windows usually end:
+the two kinds of server apart, so one request at a time asks, step by step and at the moments when windows usually end.
+A refusal comes at once and an answer may take a minute, so a question that was not refused soon has passed.
 
 * it soon passes again: capacity comes back steadily (a bucket). Between two edges the server gave exactly what it
   accepted in that time, so accepted / seconds is its rate. We go at that rate, creeping upwards until the next edge.
@@ -31,6 +32,9 @@ ASK_MAX = 60.0
 ASK_NEAR = 0.5  # seconds at the least to such a moment; a little after it is as good
 ASK_LATE = 1.0  # seconds after a window's end that a question may come, and still tell that it ended
 SOON = 1.5  # seconds; a question that passes by then means a bucket
+TRIP_FADES = 0.9  # at each refusal
+TRIPS = 4.0  # times the way of a refusal without one, and the question has passed, however long its answer takes;
+PASSED = 1.0  # seconds of that at the least
 COUNTED = 1.5  # times a window's length after its beginning, by which a count of it has passed something again
 PAUSE = 0.5  # seconds, for a count that is full to go down
 SNAP = 0.05  # by which a window may seem longer than it is
@@ -134,6 +138,8 @@ class Found:
         self._grown_at = now
         self._asked = 0
         self._ask_at = now
+        self._question: tuple[float, float] | None = None  # its cost, and when it left
+        self._trip = 0.0  # seconds, of the slowest refusal lately
         self._last_no = -inf
         self._ended: float | None = None  # the period at whose end it still refused
         self._counted = 0.0  # the rate of such a count
@@ -170,14 +176,16 @@ class Found:
         """At a start: what an earlier run sent within the window still counts."""
         self.log.add(cost, sent, period=self.period)
 
-    def wait(self, cost: float, now: float, *, alone: bool) -> float:
-        """Seconds until *cost* may be sent; infinite if only a reply can change anything."""
+    def wait(self, cost: float, now: float) -> float:
+        """Seconds until asking for *cost* again makes sense; 0 or less: it may be sent."""
         self._advance(now)
         match self.mode:
             case Mode.OPEN:
                 return 0.0
             case Mode.ASKING:
-                return max(self._ask_at - now, 0.0) if alone else inf
+                if self._question is not None:
+                    return max(self._passes_at - now, EPSILON)
+                return max(self._ask_at - now, 0.0)
             case Mode.RATE:
                 missing = min(cost, self._burst) - self._level
                 return max(self._at - now, 0.0) + (missing / self.rate if missing > EPSILON else 0.0)
@@ -198,6 +206,8 @@ class Found:
         self.log.add(cost, at, period=self.period)
         self._unit = cost if self._began_at == at else self._unit + (cost - self._unit) * SMOOTH
         self._count(cost)
+        if self.mode is Mode.ASKING:
+            self._question = cost, at
 
     def charge(self, extra: float) -> None:
         """Correct an earlier charge: positive is a debt, negative a refund."""
@@ -206,6 +216,11 @@ class Found:
             self.log.give_back(-extra)
         else:
             self.log.add(extra, self._at, period=self.period)
+
+    def refund(self, cost: float) -> None:
+        """One that was sent did not count: if it was a question, it is asked again."""
+        self.charge(-cost)
+        self._question = None
 
     def _count(self, cost: float) -> None:
         self._level -= cost
@@ -216,8 +231,9 @@ class Found:
     def accepted(self, cost: float, sent_at: float, now: float) -> None:
         """A reply that was no refusal."""
         self._advance(now)
-        if self.mode is Mode.ASKING and sent_at > self._last_no:
-            self._answered(cost, sent_at)
+        if self.mode is Mode.ASKING:
+            if self._is_question(sent_at):
+                self._answered(cost, sent_at)
         elif self.mode is Mode.RATE:
             self._creep_up(cost, now)
         elif self.mode is Mode.WINDOW:
@@ -229,6 +245,9 @@ class Found:
         self._give_back(cost, sent_at)
         if sent_at <= self._last_no:
             return
+        if self._is_question(sent_at):
+            self._question = None
+        self._trip = max(now - sent_at, self._trip * TRIP_FADES)
         self._blocks = retry_after is not None
         self._last_no = now + (AHEAD if self.mode is Mode.RATE else 0.0)
         match self.mode:
@@ -260,7 +279,7 @@ class Found:
                 since = max(now - LATELY, self._began_at or -inf)
                 self._edge = _Edge(now, self.log.total, self.log.since(since) / max(now - since, ASK))
             self._windowed, self._rated = self.mode is Mode.WINDOW, self.mode is Mode.RATE
-            self._base, self._asked, self._ended = _Edge(now), 0, None
+            self._base, self._asked, self._ended, self._question = _Edge(now), 0, None, None
             self.mode = Mode.ASKING
         begin = self._edge.at if self._began_at is None else self._began_at
         ended = next((period for period in PERIODS if begin + period <= now <= begin + period + ASK_LATE), None)
@@ -280,12 +299,22 @@ class Found:
         likely = [max(end + GUARD, now + ASK_NEAR) for end in usual if now < end + GUARD < steps]
         self._ask_at = min(likely, default=steps)
 
+    @property
+    def _passes_at(self) -> float:
+        """When a refusal of the question would have been here."""
+        assert self._question is not None
+        return self._question[1] + max(PASSED, TRIPS * self._trip)
+
+    def _is_question(self, sent_at: float) -> bool:
+        return self._question is not None and sent_at >= self._question[1]
+
     def _answered(self, cost: float, sent_at: float) -> None:
         """The question passed: by when it did, a bucket or a window."""
+        self._question = None
         begin = self._edge.at if self._began_at is None else self._began_at
         limit = max(self._edge.accepted - cost, 1.0)
         evidence = f"{limit:g} were accepted, the next only {sent_at - self._edge.at:.1f} s later"
-        took = self._took(sent_at)
+        took = sent_at - self._edge.at
         if took <= SOON:
             if self._rated:
                 self._go_at(self.rate * BACK_OFF, "refused again and again")
@@ -300,7 +329,12 @@ class Found:
                 max(guess, self._unit / max(took, ASK)), f"refused after {limit:g}, and passed again after {took:.1f} s"
             )
             return
-        if self._ended is not None and not self._windowed and sent_at <= begin + COUNTED * self._ended:
+        if (
+            self._ended is not None
+            and self._opening is None
+            and not self._windowed
+            and sent_at <= begin + COUNTED * self._ended
+        ):
             # nothing was forgotten at a window's end, but soon after it: two windows' counts weighed by time
             self._counted = limit / self._ended * SETTLED
             self._go_at(self._counted, evidence)
@@ -328,13 +362,6 @@ class Found:
             else:
                 self._go_at(limit / gap * SETTLED, evidence)
                 self._measured = True
-
-    def _took(self, sent_at: float) -> float:
-        """Seconds until the question. Who waits for long answers first asks late, and learns nothing by that."""
-        took = sent_at - self._edge.at
-        if self._asked == 1 and not self._blocks:
-            return min(took, max(self._ask_at - self._edge.at, ASK))
-        return took
 
     def _believe_window(self, limit: float, period: float, evidence: str) -> None:
         self.mode, self.period = Mode.WINDOW, period
@@ -482,3 +509,5 @@ class Found:
             self._level = min(self._level + passed * self.rate, self._burst)
         elif self.mode is not Mode.OPEN:
             self._level = 0.0
+        if self._question is not None and now >= self._passes_at:
+            self._answered(*self._question)

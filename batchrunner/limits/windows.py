@@ -60,7 +60,7 @@ class Windows:
             if key not in self._confirmed:
                 yield stated.wait(_share(key[0], cost), now, alone=alone), _NAMES.get(key[0], key[0])
         for dimension, found in self._found.items():
-            yield found.wait(_share(dimension, cost), now, alone=alone), _NAMES[dimension]
+            yield found.wait(_share(dimension, cost), now), _NAMES[dimension]
 
     def used_up(self, cost: float, now: float, *, refused: bool) -> Window | None:
         """The long window without a reset that holds less than *cost*, and for a long time, or *refused* it."""
@@ -96,7 +96,7 @@ class Windows:
         for _, watch, mark in self._charged(marks, cost):
             watch.charge(-mark.cost)
         for dimension, found in self._found.items():
-            found.charge(-_share(dimension, cost))
+            found.refund(_share(dimension, cost))
 
     def use(self, tokens: float) -> None:
         """So many tokens more than reckoned were used: what is told corrects itself, elsewhere usage is the truth."""
