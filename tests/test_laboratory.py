@@ -10,7 +10,6 @@ from laboratory import LOST, START, play
 
 from batchrunner.config import LimitSettings
 from batchrunner.limits.limiter import Limiter
-from batchrunner.limits.slots import Slots
 from batchrunner.simulator.config import Limits, Rules
 
 
@@ -141,18 +140,6 @@ def test_lost_replies_take_nothing_for_ever(algorithm: str) -> None:
     assert played.lost > 5
     assert played.refused_share <= 0.01
     assert limiter.slots.in_flight == 0
-
-
-def test_more_in_flight_than_a_server_works_on_is_of_no_use() -> None:
-    """A server that queues without limit (vLLM, llama.cpp) says nothing: growth ends where answers come no faster."""
-    slots, now = Slots(most=500), 0.0
-    for _ in range(2000):
-        while slots.free > 0:
-            slots.take()
-        now += 1 / 4 / min(slots.in_flight, 4)  # four are worked on at once, a second each
-        slots.succeeded(now)
-        slots.give()
-    assert 4 <= slots.limit <= 40
 
 
 @given(

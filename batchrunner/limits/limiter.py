@@ -226,7 +226,7 @@ class Limiter:
         self._brake.answered()
         self._crowd.passed(permit.beside, permit.given_at, sent_at, now, self.slots)
         self.breaker.succeeded()
-        self.slots.succeeded(now)
+        self.slots.succeeded(now, beside=permit.beside, took=now - sent_at)
         if self._windows.accepted(permit.marks, permit.cost, sent_at=sent_at, now=now):
             self.slots.lift()
 

@@ -4,38 +4,26 @@ AIMD, with what others learned the hard way: one cut per *generation* (a refused
 limit, and a hundred of them are one event), growth only while the slots are really full, and a hold near the last
 refusal whose patience doubles, with at most one try for a hundred answers. A limit of 1 is reachable. Overload is the
 platform's state, not our limit: it only pauses growth. A server that refuses nothing and queues everything (vLLM,
-llama.cpp) is no faster for more in flight: growth ends where answers a second no longer grow. Where the server tells
-nothing, the first refusal may come for all that is in flight at once: there growth rests at a ceiling, which doubles
-when it was calm for a while. (Chiu and Jain 1989; the generation rule is NVIDIA-NeMo/DataDesigner's, the saturation
-rule Netflix/concurrency-limits'.)
+llama.cpp) is no faster for more in flight: growth ends where answers a second no longer grow (saturation.py). Where the
+server tells nothing, the first refusal may come for all that is in flight at once: there growth rests at a ceiling,
+which doubles when it was calm for a while. (Chiu and Jain 1989; the generation rule is NVIDIA-NeMo/DataDesigner's.)
 """
 
-from collections import deque
-from dataclasses import dataclass
 from math import floor
+
+from batchrunner.limits.saturation import Saturation
 
 CUT = 0.75
 SATURATED = 0.8
 GROWTH = 1.0  # for each completion, before the first refusal: doubled in a round trip
-STAGE = 1.5  # times the limit
-STAGE_ANSWERS = 8  # at the least
-GAIN = 1.3  # in answers a second, of 2.25 times as many in flight; less, and the server only queues them
 PATIENCE = 30.0  # seconds before the first new try near a limit that refused
 PATIENCE_MAX = 600.0
+TRIPS = 4.0  # answers' times at the least, before a new try where more brought no more
 CLEAN = 8  # answers at the least before one more is let in,
 DOUBTED = 2  # and where it may never have been the slots
 TRY_EVERY = 100  # answers: a try that fails costs a refusal
 UNTOLD = 64  # in flight, where no window is told
 CALM = 10.0  # seconds at that ceiling without a refusal, before the next
-
-
-@dataclass(slots=True)
-class _Stage:
-    """Growth from ``limit`` to half as much again: answers that came meanwhile, the first of them at ``since``."""
-
-    limit: float
-    since: float
-    answers: int = 0
 
 
 class Slots:
@@ -50,8 +38,8 @@ class Slots:
         self._limit = float(min(start, most))
         self._ceiling = most if start >= most else min(most, UNTOLD)
         self._calm_since: float | None = None
-        self._stage = _Stage(self._limit, 0.0)
-        self._stages: deque[tuple[float, float]] = deque(maxlen=3)  # limit, and answers a second
+        self._saturation = Saturation(self._limit)
+        self._saturated = False  # answers a second did not grow the last time
         self._before = 0.0  # the limit before an overload
         self._clean = self._answers = 0  # since the last growth, and since the last refusal
         self._patience = PATIENCE
@@ -73,19 +61,23 @@ class Slots:
     def give(self) -> None:
         self.in_flight -= 1
 
-    def succeeded(self, now: float) -> None:
-        """A clean completion; call it before ``give``, while its slot still counts."""
+    def succeeded(self, now: float, *, beside: int, took: float) -> None:
+        """A clean completion after *took* seconds; call it before ``give``, while its slot still counts.
+
+        *beside*: how many were in flight when it left, itself included.
+        """
         if self._limit < self._before:
             self._limit = min(self._limit + 1.0 / self._limit, self._before)
             return
         self._before = 0.0
         self._answers += 1
-        if self.in_flight < SATURATED * self.limit or self._is_at_ceiling(now):
-            self._stages.clear()  # something else limits us, so that answers a second say nothing of the slots
-            self._stage = _Stage(self._limit, now)
+        if self.in_flight < SATURATED * self.limit:  # something else limits us, so answers say nothing of the slots
+            self._saturation.restart(self._limit)
+            return
+        if self._is_at_ceiling(now):
             return
         if self.refused_at is None:
-            self._grow_freely(now)
+            self._grow_freely(now, beside, took)
         elif (
             self.doubtful
             or self._limit + 1 < self.refused_at
@@ -110,23 +102,22 @@ class Slots:
         self._ceiling, self._calm_since = min(2 * self._ceiling, self.most), None
         return False
 
-    def _grow_freely(self, now: float) -> None:
+    def _grow_freely(self, now: float, beside: int, took: float) -> None:
         """Nothing was ever refused: grow, as long as more in flight brings more answers a second."""
-        if now < self._hold_until:
+        if now < self._hold_until or beside > self._limit:  # it left when more were let in
+            return
+        if self._saturated:  # begin with fewer: had it been too many, that shows now
+            self._saturated, self._limit = False, max(1.0, floor(self._limit * CUT))
+            self._saturation.restart(self._limit)
+            return
+        if self._saturation.has_waited(took):
             return
         self._limit += GROWTH
-        if not self._stage.answers:
-            self._stage.since = now
-        self._stage.answers += 1
-        if self._limit < STAGE * self._stage.limit or self._stage.answers < STAGE_ANSWERS or now <= self._stage.since:
-            return
-        self._stages.append((self._stage.limit, (self._stage.answers - 1) / (now - self._stage.since)))
-        self._stage = _Stage(self._limit, now)
-        if len(self._stages) > 2 and self._stages[-1][1] < GAIN * self._stages[-3][1]:  # noqa: PLR2004  (two stages ago)
-            self._limit = self._stages[-2][0]  # where the stage ended that was as fast
-            self._stages.clear()
-            self._stage = _Stage(self._limit, now)
-            self._hold_until = now + self._patience
+        enough = self._saturation.enough(self._limit, beside, took)
+        if enough is not None:
+            self._saturated, self._limit = True, max(1.0, min(enough, self._limit))
+            self._saturation.restart(self._limit)
+            self._hold_until = now + max(self._patience, TRIPS * took)
             self._patience = min(self._patience * 2, PATIENCE_MAX)
 
     def refused(self, generation: int, now: float, *, exact: bool = False) -> None:
