@@ -76,6 +76,7 @@ class World:
     reckoned: float = COST  # tokens a request takes, as we estimate
     learned: float | None = None  # the same, once the first answer is here
     busy: float = 0.0  # seconds of our own processor that a send takes; the next ones wait for it
+    late: bool = False  # headers tell what is left as the answer leaves, not as the request came
 
 
 class Game:
@@ -143,10 +144,12 @@ class Game:
         self.played.arrivals.append(self.now)
         took = self.world.latency(self.rng)
         self.worked += took
-        self.post(self.now + took, self._done, permit, admitted, self.dialect.headers(levels))
+        self.post(self.now + took, self._done, permit, admitted, None if self.world.late else self.dialect.headers(levels))
 
-    def _done(self, permit: Permit, admission: Admission, headers: dict[str, str]) -> None:
+    def _done(self, permit: Permit, admission: Admission, headers: dict[str, str] | None) -> None:
         self.gate.finish(admission, COST, self.now)
+        if headers is None:
+            headers = self.dialect.headers(self.gate.levels(self.now))
         if self.rng.random() < self.world.lost:
             self.post(self.now + LOST, self._give_up, permit)
         else:
@@ -199,6 +202,7 @@ def play(
     *world*: ``latency`` and ``way`` draw seconds. ``changes``: limits from that many seconds on. ``others``: requests a
     second that other clients send (Poisson), which are not ours to have. ``lost``: share of the answers that do not
     arrive; their requests are given up after a minute. ``busy``: seconds of our own processor that a send takes.
+    ``late``: headers are written as the answer leaves.
     """
     limiter = limiter or Limiter(settings or LimitSettings(), now=start)
     game = Game(rules, tasks, World(**world), limiter, start, seed)

@@ -11,6 +11,7 @@ from batchrunner.limits.periods import snapped
 SPAN = 2.0  # times as much was used at one reply as at another
 AGREED = 1.15  # times the least period that is allowed, for the most
 ROUGH = 0.01  # of a reset, by which it may be off
+REPLIES = 5  # that agree; of a sliding window, some do by chance
 
 
 class Filling:
@@ -22,6 +23,7 @@ class Filling:
     def _restart(self) -> None:
         self._least, self._most = 0.0, inf
         self._used = (inf, 0.0)
+        self._replies = 0
 
     def add(self, *, used: float, limit: float, reset: float, resolution: float) -> None:
         """One reply, by which *used* (at least two) of *limit* were used; *resolution*: seconds it is exact to."""
@@ -31,10 +33,11 @@ class Filling:
             self._restart()
         self._least, self._most = max(self._least, least), min(self._most, most)
         self._used = min(self._used[0], used), max(self._used[1], used)
+        self._replies += 1
 
     @property
     def period(self) -> float | None:
         """Seconds until an empty one is full, once that is sure."""
-        if self._used[1] < SPAN * self._used[0] or not 0 < self._most <= AGREED * self._least:
+        if self._replies < REPLIES or self._used[1] < SPAN * self._used[0] or not 0 < self._most <= AGREED * self._least:
             return None
         return snapped((self._least + self._most) / 2)
