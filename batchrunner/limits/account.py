@@ -27,6 +27,7 @@ DEVIATIONS = 3.0  # of our account from what replies prove, are held back agains
 RESERVE_SHARE = 0.01  # of the limit, at most, is held back against shuffled arrivals
 SHUFFLED = 0.2  # of what was sent in that time usually does
 BURST = 0.05  # seconds of sends that arrive in any order
+SCOUTED = 1.0  # seconds
 QUICK = 0.05  # of a period, for a round trip
 UNMET = 0.05  # of what is in flight that others may have taken, until a limit's worth was answered
 SHUFFLE = 0.02  # seconds of a bucket's sends that are held back at the least
@@ -77,6 +78,7 @@ class Account:
         self._unsure = False  # whether the one reply so far tells what is charged for a send that costs so much less
         self._before: tuple[float, float] | None = None  # what the reply to one that went alone told, and when it left
         self._steps = False  # whether what comes back in a second comes all at once
+        self._scout: tuple[float, float, int] | None = None  # its number, when it left, and for which window
         self._proof = Proof()
         self._refill = Refill()
         self._told_at = now
@@ -109,7 +111,7 @@ class Account:
     @property
     def undecided(self) -> bool:
         """Whether a single reply should be seen before the others go."""
-        return self.clock.probing or self._unsure
+        return self._unsure
 
     @property
     def _is_new(self) -> bool:
@@ -194,6 +196,8 @@ class Account:
             return silence
         if self._refill.is_open and (wait := self._asks_refill(cost, missing, now, alone=alone)) > 0:
             return wait
+        if self.clock.probing and (wait := self._behind_scout(cost, now)) > 0:
+            return wait
         if missing <= EPSILON:
             if not alone and self._proof.seen < cost and self._is_unproven:
                 return inf
@@ -241,6 +245,8 @@ class Account:
         self._outstanding += cost
         self._flight = max(self._flight, self._outstanding)
         self._question.sent(self._reckoned, at)
+        if self.clock.probing and (self._scout is None or self._scout[2] != self.clock.epoch):
+            self._scout = self._reckoned, at, self.clock.epoch
         reckoned, epoch = self._reckoned, self.clock.epoch
         burst, back = self._burst, self._back
         return Mark(self._account, before, epoch, cost, alone, shuffled, reckoned, back, at, burst, expected)
@@ -248,6 +254,8 @@ class Account:
     def release(self, mark: Mark) -> None:
         """A send has ended, however it did: nothing more will be charged for it."""
         self._question.ended(mark.reckoned)
+        if self._scout is not None and self._scout[0] == mark.reckoned:
+            self._scout = None
         self._outstanding = max(self._outstanding - mark.cost, 0.0)
         if self._outstanding <= EPSILON:
             self._flight, self._unsure = 0.0, False
@@ -275,6 +283,17 @@ class Account:
         """Whatever we believe: a period after the last send one asks."""
         last = self._history[-1][0] if self._history else self._at
         return max(last + self.period - now, 0.0)
+
+    def _behind_scout(self, cost: float, now: float) -> float:
+        """Seconds until another may follow the one that went ahead into a new window, before its answer is here.
+
+        Once it would have been refused, what our own log allows is right at any server.
+        """
+        if self._scout is None or self._scout[2] != self.clock.epoch:
+            return 0.0
+        missing = self.log.total + cost - self.limit
+        forgotten = self.log.sent_when(missing) + self.period + GUARD if missing > EPSILON else now
+        return max(self._scout[1] + SCOUTED, forgotten) - now
 
     def _asks_refill(self, cost: float, missing: float, now: float, *, alone: bool) -> float:
         """Seconds until the next send may go, which asks what came back; the last of what is left is kept for it."""
