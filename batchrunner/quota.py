@@ -26,7 +26,8 @@ class Window:
     at a fixed one, sometimes just the time until a little more comes back.
     ``period`` is the window's length in seconds, where the server names it. ``scope`` tells apart limits of one
     dimension that hold side by side ("model_per_key", "usage_based", a policy's name). ``requested`` is what the
-    refused request would have taken, where the refusal says so. ``coarse``: the reset was an instant in whole seconds.
+    refused request would have taken, where the refusal says so. ``instant``: the reset was a moment in time, so it
+    stays right while an answer takes long; ``coarse``: one in whole seconds.
     """
 
     dimension: Dimension
@@ -36,6 +37,7 @@ class Window:
     period: float | None = None
     scope: str = ""
     requested: float | None = None
+    instant: bool = False
     coarse: bool = False
 
     @property

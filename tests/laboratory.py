@@ -144,7 +144,9 @@ class Game:
         self.played.arrivals.append(self.now)
         took = self.world.latency(self.rng)
         self.worked += took
-        self.post(self.now + took, self._done, permit, admitted, None if self.world.late else self.dialect.headers(levels))
+        self.post(
+            self.now + took, self._done, permit, admitted, None if self.world.late else self.dialect.headers(levels)
+        )
 
     def _done(self, permit: Permit, admission: Admission, headers: dict[str, str] | None) -> None:
         self.gate.finish(admission, COST, self.now)

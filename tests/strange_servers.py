@@ -269,10 +269,10 @@ class _Visit(Game):
         headers = {} if self.server.late else self.server.headers(self.now)
         self.post(self.now + waits + self.world.latency(self.rng), self._done, permit, None, headers)
 
-    def _done(self, permit: Any, admission: Admission | None, headers: dict[str, str]) -> None:
+    def _done(self, permit: Any, admission: Admission | None, headers: dict[str, str] | None) -> None:
         del admission
         self.server.finish()
-        headers = self.server.headers(self.now) if self.server.late else headers
+        headers = self.server.headers(self.now) if self.server.late else headers or {}
         self.post(self.now + self.world.way(self.rng), self._answer, permit, 200, headers, b"{}")
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from batchrunner.api.names import read_name
 from batchrunner.api.policies import FIELDS, policy_windows
-from batchrunner.api.times import instant, is_coarse, number, seconds_until, sensible
+from batchrunner.api.times import instant, is_coarse, is_instant, number, seconds_until, sensible
 from batchrunner.quota import NO_QUOTA, Dimension, Quota, RetryHint, Window
 
 _COUNT_MAX = 1e14  # more of anything is nonsense
@@ -99,6 +99,7 @@ def _window(
         reset_after=reset,
         period=default if period is None else period,
         scope=scope,
+        instant=is_instant(fields.get("reset", "")),
         coarse=is_coarse(fields.get("reset", "")),
     )
 

@@ -30,6 +30,12 @@ def seconds_until(text: str, *, now: float) -> float | None:
     return None if when is None else sensible(max(when - now, 0.0))
 
 
+def is_instant(text: str) -> bool:
+    """Whether *text* is a moment in time and not a number of seconds."""
+    value = number(text.strip())
+    return value >= _EPOCH_SECONDS if value is not None else instant(text) is not None
+
+
 def is_coarse(text: str) -> bool:
     """Whether *text* is an instant without decimals: the time until then is known to a second only."""
     value = number(text.strip())

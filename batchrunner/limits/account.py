@@ -17,6 +17,7 @@ from batchrunner.limits.question import Question
 from batchrunner.limits.refill import Refill
 from batchrunner.limits.spent import Spent
 from batchrunner.limits.uncertain import uncertain
+from batchrunner.limits.written import Written
 from batchrunner.quota import Dimension
 
 SECOND = 1.0
@@ -46,6 +47,7 @@ class Account:
         now: float,
         period: float | None = None,
         algorithm: Algorithm = Algorithm.UNKNOWN,
+        written: Written | None = None,
     ) -> None:
         self.dimension = dimension
         self.limit = limit
@@ -79,6 +81,7 @@ class Account:
         self._before: tuple[float, float] | None = None  # what the reply to one that went alone told, and when it left
         self._steps = False  # whether what comes back in a second comes all at once
         self._scout: tuple[float, float, int] | None = None  # its number, when it left, and for which window
+        self._written = written or Written()
         self._proof = Proof()
         self._refill = Refill()
         self._told_at = now

@@ -245,7 +245,7 @@ class Clock:
             return False
         if self._ends is None:
             return True
-        moved = told.sent_at + told.reset - self._resolution > self._ends[1] + self._slack
+        moved = told.reset_from - self._resolution > self._ends[1] + self._slack
         return not (moved and told.received_at < self._ends[0])  # a window's end does not move while it lasts
 
     # -- the end of a fixed window
@@ -258,8 +258,7 @@ class Clock:
         """Whether the reply speaks of the window we are in; narrows down when that one ends."""
         if told.reset is None:
             return Reading.CURRENT if told.epoch == self.epoch else Reading.OLD
-        earliest = told.sent_at + told.reset - self._resolution
-        latest = told.received_at + told.reset
+        earliest, latest = told.reset_from - self._resolution, told.reset_by
         if self._ends is None:
             return self._begin(told, earliest, latest)
         if latest < self._ends[0] - self._slack:

@@ -38,6 +38,10 @@ class Filling:
     @property
     def period(self) -> float | None:
         """Seconds until an empty one is full, once that is sure."""
-        if self._replies < REPLIES or self._used[1] < SPAN * self._used[0] or not 0 < self._most <= AGREED * self._least:
+        if (
+            self._replies < REPLIES
+            or self._used[1] < SPAN * self._used[0]
+            or not 0 < self._most <= AGREED * self._least
+        ):
             return None
         return snapped((self._least + self._most) / 2)

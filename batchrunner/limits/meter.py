@@ -22,6 +22,7 @@ from batchrunner.limits.others import Others
 from batchrunner.limits.periods import snapped
 from batchrunner.limits.question import SILENCE
 from batchrunner.limits.told import Reading, Told
+from batchrunner.limits.written import Picture
 from batchrunner.quota import Dimension, Window
 
 MISSING = 0.25  # of the limit
@@ -37,6 +38,7 @@ TRIP_GAIN = 1 / 8
 DEVIATION_GAIN = 1 / 32
 STEP = 2.0  # permits that are missing at a refusal mean that, where resets are whole seconds
 PROBE_GROWTH = 1.6
+SOON = 1.0  # seconds, from a send to its arrival at the server
 TELLING = 4.0  # permits should come back in the silence before a question, for the answer to tell anything
 
 
@@ -54,7 +56,7 @@ class Meter(Account):
         window = self._whole(window, mark.cost)
         remaining = window.remaining
         went_ahead = self.clock.probing
-        reading = self._read(window, mark.epoch, sent_at, received_at, refused=refused)
+        reading = self._read(window, mark, sent_at, received_at, refused=refused)
         self._expect(window, received_at)
         if remaining is None or reading is Reading.OLD:
             return
@@ -157,28 +159,41 @@ class Meter(Account):
         """Whether it was sent in the window we are in, of which we know all that we sent."""
         return mark.epoch == self.clock.epoch and not self.clock.is_rest
 
-    def _read(self, window: Window, epoch: int, sent_at: float, received_at: float, *, refused: bool) -> Reading:
+    def _read(self, window: Window, mark: Mark, sent_at: float, received_at: float, *, refused: bool) -> Reading:
         """Take in limit, period and reset; says what ``remaining`` is about."""
         if window.limit is not None and window.limit > 0:
             self._set_limit(window.limit)
         if window.period is not None:
             self.clock.name_period(window.period)
-        if epoch == self.clock.epoch:
+        if mark.epoch == self.clock.epoch:
             self.clock.sent(sent_at)
+        if not refused:
+            self._see(window, mark, sent_at)
+        if self._written.early and not window.instant:
+            received_at = min(received_at, sent_at + SOON)
         told = Told(
             limit=self.limit,
             used=None if window.remaining is None else self.limit - window.remaining,
             reset=window.reset_after,
-            epoch=epoch,
+            epoch=mark.epoch,
             sent_at=sent_at,
             received_at=received_at,
             refused=refused,
+            instant=window.instant or self._written.early is False,
             coarse=window.coarse,
         )
         reading = self.clock.read(told)
         if reading is Reading.CHANGED and self.clock.presumed:
             self._refill.open(is_named=self.clock.is_timed)
         return reading
+
+    def _see(self, window: Window, mark: Mark, sent_at: float) -> None:
+        """Whether it was written as the request came in, only requests tell: what tokens cost is not known so well."""
+        if self.dimension is Dimension.REQUESTS and window.remaining is not None and mark.at is not None:
+            used, by_then = self.limit - window.remaining, self._reckoned
+            self._written.add(
+                Picture(used=used, sent=mark.reckoned, by_then=by_then, sent_at=sent_at, epoch=mark.epoch)
+            )
 
     def _refilled(self, found: float, cost: float) -> None:
         """The one that asks found so much."""
@@ -227,7 +242,9 @@ class Meter(Account):
         then = remaining + self._account - mark.account  # were the header written as the request was sent
         if first:
             self._level = min(self._level, then)
-        low = min(remaining + self._account - mark.before, remaining)
+        low = remaining + self._account - mark.before
+        if not self._written.early:
+            low = min(low, remaining)
         high = min(then + mark.overtaken(self.factor), max(self.limit, remaining))
         nothing_else = self._went_alone(mark)
         if self.algorithm is Algorithm.SLIDING and not (nothing_else and self.clock.presumed):

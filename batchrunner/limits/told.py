@@ -15,9 +15,10 @@ class Reading(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Told:
-    """What one reply said, and when: ``used`` of ``limit``, ``reset`` in seconds; ``epoch`` of its send.
+    """What one reply said: ``used`` of ``limit``. It was written between ``sent_at`` and ``received_at``.
 
-    ``refused``: it was a refusal, so of its own cost nothing was used. ``coarse``: the reset is exact to a second only.
+    ``reset``: seconds from when it was written, or from ``received_at`` where it was an ``instant``; ``coarse``: that
+    is exact to a second only. ``epoch``: of its send. ``refused``: so of its own cost nothing was used.
     """
 
     limit: float
@@ -27,4 +28,17 @@ class Told:
     sent_at: float
     received_at: float
     refused: bool = False
+    instant: bool = False
     coarse: bool = False
+
+    @property
+    def reset_from(self) -> float:
+        """The earliest that the reset can be."""
+        assert self.reset is not None
+        return (self.received_at if self.instant else self.sent_at) + self.reset
+
+    @property
+    def reset_by(self) -> float:
+        """The latest."""
+        assert self.reset is not None
+        return self.received_at + self.reset

@@ -16,6 +16,7 @@ from batchrunner.limits.mark import Mark
 from batchrunner.limits.meter import Meter
 from batchrunner.limits.spent import Spent
 from batchrunner.limits.stated import USED_UP, Stated
+from batchrunner.limits.written import Written
 from batchrunner.quota import Dimension, Window
 from batchrunner.task import Failure
 
@@ -39,6 +40,7 @@ class Windows:
         self._stated: dict[Key, Stated] = {}
         self._found = {dimension: Found(now=now) for dimension in FINDABLE}
         self._confirmed: frozenset[Key] = frozenset()  # of those, what is told as well
+        self._written = Written()
         self._noted: dict[Dimension, int] = {}
 
     def state(self, dimension: Dimension, limit: float, *, now: float) -> None:
@@ -238,7 +240,7 @@ class Windows:
             self._stated[dimension, kind] = Stated(dimension, limit, now=now, period=period)
         elif kind != STATED and (period <= LONG or algorithm is not Algorithm.SLIDING):
             # what is left of a day or a month that does not end at once, the first reply tells
-            meter = Meter(dimension, limit, now=now, algorithm=algorithm)
+            meter = Meter(dimension, limit, now=now, algorithm=algorithm, written=self._written)
             meter.clock.period = period
             self._told[dimension, kind] = meter
             self._found.pop(dimension, None)
@@ -306,7 +308,7 @@ class Windows:
             limit = window.remaining + _share(key[0], cost)
         if limit is None or limit <= 0:
             return None
-        meter = Meter(window.dimension, limit, now=at, period=window.period)
+        meter = Meter(window.dimension, limit, now=at, period=window.period, written=self._written)
         self._told[key] = meter
         self._found.pop(window.dimension, None)
         return meter
