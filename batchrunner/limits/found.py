@@ -306,7 +306,7 @@ class Found:
         return self._question[1] + max(PASSED, TRIPS * self._trip)
 
     def _is_question(self, sent_at: float) -> bool:
-        return self._question is not None and sent_at >= self._question[1]
+        return self._question is not None and sent_at >= self._question[1] - AHEAD
 
     def _answered(self, cost: float, sent_at: float) -> None:
         """The question passed: by when it did, a bucket or a window."""
