@@ -13,11 +13,10 @@ import msgspec
 
 from batchrunner.config import Route, serving
 from batchrunner.provider import Model, Provider
-from batchrunner.size import measure
+from batchrunner.size import Measure, by_bytes
 from batchrunner.task import Request
 
-BYTES_PER_TOKEN = 4.0  # before anything is learned; within +17/-26 % on five corpora
-FAR_OVER = 1.25  # times the context, by that estimate: then it is surely too long
+FAR_OVER = 1.25  # times the context, before anything is learned: then it is surely too long
 BODY_MOST = 20 << 20  # bytes; servers take less
 
 
@@ -47,6 +46,12 @@ class _Asked(msgspec.Struct):
     max_completion_tokens: Any = None
     max_output_tokens: Any = None
 
+    @property
+    def cap(self) -> int | float | None:
+        """The largest where several names are given."""
+        caps = (self.max_tokens, self.max_completion_tokens, self.max_output_tokens)
+        return max(filter(_is_number, caps), default=None)
+
 
 _read = msgspec.json.Decoder(_Asked).decode
 
@@ -54,8 +59,8 @@ _read = msgspec.json.Decoder(_Asked).decode
 class Checker:
     """Shown each request once. A line that several lanes take is held against each of them."""
 
-    def __init__(self, routes: Sequence[Route]) -> None:
-        self._routes = routes
+    def __init__(self, routes: Sequence[Route], measure: Measure = by_bytes) -> None:
+        self._routes, self._measure = routes, measure
         self._seen: dict[tuple[Level, str], list[Any]] = {}
         self._lines = self._bad = 0
 
@@ -79,7 +84,7 @@ class Checker:
         found, refusing = dict[tuple[Level, str], None](), []
         for route in serving(self._routes, request.model or ""):
             name = request.model and route.name_of(request.model)
-            these = list(_findings(request, name, route.endpoint.provider))
+            these = list(_findings(request, name, route.endpoint.provider, self._measure))
             refusing.append(any(level is Level.ERROR for level, _ in these))
             found.update(dict.fromkeys(these))
         self._bad += all(refusing)
@@ -88,7 +93,7 @@ class Checker:
             known[0] += 1
 
 
-def _findings(request: Request, name: str | None, provider: Provider) -> Iterator[tuple[Level, str]]:
+def _findings(request: Request, name: str | None, provider: Provider, measure: Measure) -> Iterator[tuple[Level, str]]:
     least = provider.batch_id_least
     if least is not None and len(request.custom_id) < least:
         yield Level.WARNING, f"custom_id is shorter than the {least} characters that {provider.title}'s batch API wants"
@@ -106,7 +111,10 @@ def _findings(request: Request, name: str | None, provider: Provider) -> Iterato
     except msgspec.MsgspecError:
         return
     yield from _sampling(asked, model, name, provider)
-    yield from _length(asked, model, name, measure(request.body).text)
+    yield from _output(asked, model, name)
+    cap = asked.cap or 0
+    if model.context is not None and size + cap > model.context:  # no token is less than a byte: few need be measured
+        yield from _length(measure(request.body).tokens, cap, model.context, name)
 
 
 def _sampling(asked: _Asked, model: Model, name: str, provider: Provider) -> Iterator[tuple[Level, str]]:
@@ -120,23 +128,21 @@ def _sampling(asked: _Asked, model: Model, name: str, provider: Provider) -> Ite
         yield Level.WARNING, f"temperature and top_p are both set; {provider.title} advises to set one"
 
 
-def _length(asked: _Asked, model: Model, name: str, text: int) -> Iterator[tuple[Level, str]]:
-    caps = [cap for cap in (asked.max_tokens, asked.max_completion_tokens, asked.max_output_tokens) if _is_number(cap)]
-    cap = max(caps, default=0)
+def _output(asked: _Asked, model: Model, name: str) -> Iterator[tuple[Level, str]]:
+    cap = asked.cap
+    if cap is None:
+        return
     if model.max_output is not None and cap > model.max_output:
         yield Level.ERROR, f"max_tokens {cap:,g} is more than the {model.max_output:,} that {name} may answer with"
-    if caps and cap < 1:
+    if cap < 1:
         yield Level.ERROR, f"max_tokens {cap:g} leaves no answer"
-    if model.context is None:
-        return
-    prompt = text / BYTES_PER_TOKEN
-    if prompt > FAR_OVER * model.context:
-        yield Level.ERROR, f"the prompt is longer than the {model.context:,} tokens of {name}'s context"
-    elif prompt + cap > model.context:
-        yield (
-            Level.WARNING,
-            f"prompt and max_tokens may be longer than the {model.context:,} tokens of {name}'s context",
-        )
+
+
+def _length(prompt: float, cap: float, context: int, name: str) -> Iterator[tuple[Level, str]]:
+    if prompt > FAR_OVER * context:
+        yield Level.ERROR, f"the prompt is longer than the {context:,} tokens of {name}'s context"
+    elif prompt + cap > context:
+        yield Level.WARNING, f"prompt and max_tokens may be longer than the {context:,} tokens of {name}'s context"
 
 
 def _is_number(value: Any) -> bool:

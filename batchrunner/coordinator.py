@@ -289,6 +289,7 @@ class Coordinator:
             model=None if lane.model == queue.model else lane.model,
             line_model=queue.model,
             reserved=None if ticket is None else self._purse.reserve(lane.name, candidate.endpoint, candidate.body),
+            size=lane.measure(candidate.body),
         )
 
     # -- what is said

@@ -17,7 +17,7 @@ from batchrunner.quota import Dimension, Quota
 from batchrunner.rest import Rest
 from batchrunner.retry import Stop
 from batchrunner.shared import Kinship
-from batchrunner.size import measure
+from batchrunner.size import Measure, by_bytes
 from batchrunner.task import Failure, FailureClass, Lease, Outcome, Released, Report, Sighting, Success
 from batchrunner.turned_down import TurnedDown
 
@@ -61,10 +61,12 @@ class Lane:
         siblings: "list[Lane]",
         answered: bool = False,
         canary: int = 0,
+        measure: Measure = by_bytes,
     ) -> None:
         self.name = f"{route.name}/{model}"
         self.route, self.model = route, model
         self.limiter, self.estimate = limiter, TokenEstimate()
+        self.measure = measure
         self.answered = answered
         self.canary = Canary(0 if answered else canary)
         self.confirm = Confirm(route.endpoint.provider.misreports)
@@ -84,7 +86,7 @@ class Lane:
 
     def cost(self, candidate: Candidate) -> float:
         """Tokens to reserve."""
-        return self.estimate.cost(candidate.body, endpoint=candidate.endpoint)
+        return self.estimate.cost(self.measure(candidate.body), candidate.body, endpoint=candidate.endpoint)
 
     def is_closed(self, now: float) -> bool:
         """Whether it takes nothing now."""
@@ -142,7 +144,7 @@ class Lane:
             self.turned_down.answered(lease.task_id, lease.cost)
             self.canary.answered(outcome)
         if isinstance(outcome, Success | Failure) and (usage := outcome.usage) is not None:
-            self.estimate.learn(measure(lease.body), usage.prompt_tokens, usage.completion_tokens)
+            self.estimate.learn(lease.size, usage.prompt_tokens, usage.completion_tokens)
 
     def _says_little(self, lease: Lease, outcome: Outcome) -> bool:
         """Whether it is a refusal without a word, of a request that is far larger than those that pass."""
@@ -167,7 +169,7 @@ class Lane:
         limit = self.limiter.largest(Dimension.TOKENS)
         if limit is None or cost <= limit:
             return None
-        size = measure(candidate.body)
+        size = self.measure(candidate.body)
         if self.estimate.surely(size) < limit:
             return None
         prompt = self.estimate.prompt(size)

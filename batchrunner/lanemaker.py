@@ -15,6 +15,7 @@ from batchrunner.lane import Lane
 from batchrunner.learned import find_learned, keep_learned, read_learned
 from batchrunner.limits.limiter import Limiter
 from batchrunner.record import Belief
+from batchrunner.size import Measure, by_bytes
 
 REMEMBER = 60.0  # seconds of earlier sends that still count against the limits
 UNUSABLE = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)  # what beliefs of no use raise
@@ -31,12 +32,13 @@ class LaneMaker:
         canary: int,
         believe: bool,
         learned: Path | None,
+        measure: Measure = by_bytes,
         warn: Callable[[str], None],
         now: float,
     ) -> None:
         self._store, self._job_id = store, job_id
         self._canary, self._learned, self._warn = canary, learned, warn
-        self._believes = believe
+        self._believes, self._measure = believe, measure
         self._shared = read_learned(learned, warn=warn) if believe and learned is not None else []
         self._sent: defaultdict[str | None, list[Sent]] = defaultdict(list)
         for sent in store.recent_sends(since=now - REMEMBER):
@@ -58,6 +60,7 @@ class LaneMaker:
             siblings=siblings,
             answered=self._store.has_answered(self._job_id, name),
             canary=self._canary,
+            measure=self._measure,
         )
 
     def keep(self, lanes: Iterable[Lane], now: float) -> None:

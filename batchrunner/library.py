@@ -47,6 +47,7 @@ from batchrunner.prices import read_prices
 from batchrunner.routes import lanes_of, resolve_routes
 from batchrunner.runner import Ended, Runner, RunOptions
 from batchrunner.spending import ALERT, SpendSettings
+from batchrunner.tokenizer import measure_of
 
 Rows = Iterable[Mapping[str, Any]]
 
@@ -56,11 +57,12 @@ class Options(TypedDict, total=False):
 
     Rows need ``db``, the database that remembers them, and ``prompt``, made from each; a job file has its own database
     beside it. ``key`` is looked for in the provider's environment variables where it is not given. ``lanes``: several
-    places to send to, a file or a list of its tables or of words like ``openai:KEY_2``. ``limit``: only the first N
-    tasks. ``canary``: so many of them go alone. ``learned``: start from what all your jobs learned of the limits, and
-    add to it. ``changed``: what becomes of lines that were edited or removed since they were loaded. ``budget``: the
-    most the job may cost, such as "5 CNY"; ``alert``: the share of it at which you are told. ``prices``: your own, by
-    model, as in batchrunner.toml. ``on_progress`` is told where the run stands, four times a second.
+    places to send to, a file or a list of its tables or of words like ``openai:KEY_2``. ``tokenizer``: the model's
+    tokenizer.json, to count prompts by. ``limit``: only the first N tasks. ``canary``: so many of them go alone.
+    ``learned``: start from what all your jobs learned of the limits, and add to it. ``changed``: what becomes of lines
+    that were edited or removed since they were loaded. ``budget``: the most the job may cost, such as "5 CNY";
+    ``alert``: the share of it at which you are told. ``prices``: your own, by model, as in batchrunner.toml.
+    ``on_progress`` is told where the run stands, four times a second.
     """
 
     db: str | Path | None
@@ -76,6 +78,7 @@ class Options(TypedDict, total=False):
     rpm: float | None
     tpm: float | None
     concurrency: int | None
+    tokenizer: str | Path | None
     timeout: float
     attempts: int
     limit: int | None
@@ -99,7 +102,7 @@ _DEFAULTS: dict[str, Any] = {
     **dict.fromkeys(
         ("db", "provider", "base_url", "key", "lanes", "model", "prompt", "system", "id_column", "on_progress")
     ),
-    **dict.fromkeys(("rpm", "tpm", "concurrency", "limit")),
+    **dict.fromkeys(("rpm", "tpm", "concurrency", "tokenizer", "limit")),
     "params": {},
     "timeout": TIMEOUT,
     "attempts": ATTEMPTS,
@@ -248,6 +251,7 @@ def _told(asked: Mapping[str, Any], job: str | Path | Rows, *, keys: bool) -> Ru
             unpriced_ok=asked["unpriced_ok"],
             prices=read_prices(asked["prices"], "prices"),
         ),
+        measure=measure_of(asked["tokenizer"]),
     )
 
 

@@ -28,11 +28,12 @@ def make_plan(options: RunOptions) -> Plan:
     Raises JobFileError, StoreError; and ConfigError where a run would, as its budget could not be kept.
     """
     if not options.database.exists():
-        planner = Planner(options.routes, options.spend.prices)
+        planner = Planner(options.routes, options.spend.prices, measure=options.measure)
         return _plan(planner, options, None, 0)
     with History(options.database) as history:
         job_id = _job_of(history, options)
-        planner = Planner(options.routes, options.spend.prices, history.took(job_id, NEWEST))
+        took = history.took(job_id, NEWEST, options.measure)
+        planner = Planner(options.routes, options.spend.prices, took, measure=options.measure)
         return _plan(planner, options, history, job_id)
 
 
@@ -45,7 +46,7 @@ def first_look(options: RunOptions) -> Sequence[Finding]:
     knows = any(provider.models or provider.batch_id_least for provider in providers)
     if not knows or options.database.exists() or not Path(options.job).is_file():
         return []
-    checker = Checker(options.routes)
+    checker = Checker(options.routes, options.measure)
     with open_job(options.job, options.read) as reader:
         for item in islice(reader, options.run.max_tasks):
             if isinstance(item, Request):

@@ -16,7 +16,7 @@ from batchrunner.limits.estimate import UNKNOWN_OUTPUT, TokenEstimate, max_token
 from batchrunner.money import Money
 from batchrunner.plans import Plan, Speed
 from batchrunner.prices import Priced, Prices
-from batchrunner.size import measure
+from batchrunner.size import Measure, by_bytes
 from batchrunner.task import RejectedLine, Request, TaskState
 
 LEAST = 8  # answers, before their length is believed
@@ -61,9 +61,11 @@ class _Learned:
 class Planner:
     """Shown each line of the job once, with how its task stands; ``plan`` adds it all up."""
 
-    def __init__(self, routes: Sequence[Route], prices: Prices, took: Iterable[Took] = ()) -> None:
-        self._routes, self._prices = routes, prices
-        self._checker = Checker(routes)
+    def __init__(
+        self, routes: Sequence[Route], prices: Prices, took: Iterable[Took] = (), *, measure: Measure = by_bytes
+    ) -> None:
+        self._routes, self._prices, self._measure = routes, prices, measure
+        self._checker = Checker(routes, measure)
         self._models: dict[str, None] = {}
         self._sums: dict[tuple[str, str], _Sums] = {}
         self._learned: dict[str, _Learned] = {}
@@ -128,7 +130,7 @@ class Planner:
     def _add(self, request: Request, routes: Sequence[Route]) -> None:
         """A request that several lanes take is reckoned in equal parts; at most, it goes to the dearest."""
         cap = 0 if request.endpoint == EMBEDDINGS else max_tokens(request.body)
-        size = measure(request.body)
+        size = self._measure(request.body)
         bounds, wants = [], False
         for route in routes:
             sums, learned = self._of(route, request.model or "")

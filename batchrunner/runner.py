@@ -36,6 +36,7 @@ from batchrunner.pursemaker import make_purse
 from batchrunner.quota import Quota
 from batchrunner.retry import Limit, Stop
 from batchrunner.schedule import ALWAYS, Door, Schedule
+from batchrunner.size import Measure, by_bytes
 from batchrunner.spending import SpendSettings
 from batchrunner.task import Counts, Lease, Outcome, Report, Sighting, TaskState
 from batchrunner.worker import Worker
@@ -67,6 +68,7 @@ class RunOptions:
     lanes: tuple[Route, ...] = ()
     schedule: Schedule = ALWAYS
     spend: SpendSettings = field(default_factory=SpendSettings)
+    measure: Measure = by_bytes  # of prompts; exact with a tokenizer
 
     @property
     def routes(self) -> tuple[Route, ...]:
@@ -206,6 +208,7 @@ class Runner:
             canary=options.run.canary,
             believe=options.run.learned,
             learned=options.learned,
+            measure=options.measure,
             warn=self._warn,
             now=now,
         )

@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import Any
 
 from batchrunner.quota import NO_QUOTA, Dimension, Quota
+from batchrunner.size import NOTHING, Size
 
 PAGE_BEGIN = 200  # bytes in which a page begins
 
@@ -58,7 +59,7 @@ class Lease:
     ``cost`` is the tokens reserved for it. ``permit`` is the limiter's own note, handed back with the report.
     ``lane`` names where it goes: ``route/model``. ``model`` is the one to send instead of the line's own, None = as the
     line says, which is ``line_model`` (empty for none). ``reserved``: money, the most it can cost, in billionths; None
-    = no price is known.
+    = no price is known. ``size`` is the prompt's, as it was measured.
     """
 
     attempt_id: int
@@ -75,6 +76,7 @@ class Lease:
     model: str | None = None
     line_model: str = ""
     reserved: int | None = None
+    size: Size = NOTHING
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,7 +20,7 @@ from batchrunner.plans import Speed
 from batchrunner.prices import OwnPrice, Prices
 from batchrunner.provider import Model, Provider, Tier
 from batchrunner.runner import Runner, RunOptions
-from batchrunner.size import measure
+from batchrunner.size import by_bytes
 from batchrunner.spending import SpendSettings
 from batchrunner.task import RejectedLine, Request, TaskState
 
@@ -101,7 +101,7 @@ def test_without_answers_the_longest_are_assumed() -> None:
 
 
 def test_lengths_are_learned_from_answers() -> None:
-    size = measure(request(max_tokens=100).body)
+    size = by_bytes(request(max_tokens=100).body)
     planner = Planner([ROUTE], PRICES, [Took("m", size, 10, 20 + n % 3) for n in range(30)])
     planner.see(request(max_tokens=100), None)
     plan = planner.plan(Speed())
@@ -125,7 +125,7 @@ def test_each_request_is_priced_by_the_tier_of_its_own_lengths() -> None:
     """Not by that of the job's sums, which are longer than any request."""
     tier = Tier(up_to=1_000, input=Decimal(1), output=Decimal(2))
     own = OwnPrice(input=Decimal(10), output=Decimal(20), currency="USD", tiers=(tier,))
-    size = measure(request(max_tokens=100).body)
+    size = by_bytes(request(max_tokens=100).body)
     took = [Took("m", size, 10, 20)] * 30
     planner = Planner([ROUTE], Prices(own={"m": own}), took)
     for number in range(500):
@@ -152,7 +152,7 @@ def test_a_price_that_is_not_known_is_not_0() -> None:
     ],
 )
 def test_the_limit_that_binds_says_how_long(speed: Speed, seconds: float | None, bound_by: str) -> None:
-    planner = Planner([ROUTE], Prices(), [Took("m", measure(request().body), 50, 50)] * 10)
+    planner = Planner([ROUTE], Prices(), [Took("m", by_bytes(request().body), 50, 50)] * 10)
     for n in range(10):
         planner.see(request(f"task-{n}"), None)
     plan = planner.plan(speed)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batchrunner.limits.estimate import UNKNOWN_MEDIUM, TokenEstimate
-from batchrunner.size import Size, measure
+from batchrunner.size import BYTES_PER_TOKEN, Size, by_bytes
 
 IMAGE = bytes(range(256)) * 2000  # half a megabyte
 
@@ -23,24 +23,24 @@ def _with_image(text: str, data: str, *, kind: str = "image_url", times: int = 1
 def test_a_text_is_its_bytes(text: str) -> None:
     """Of every script."""
     body = json.dumps({"messages": [{"role": "user", "content": text}]}, ensure_ascii=False)
-    assert measure(body) == Size(len(body.encode("utf-8", "surrogatepass")))
+    assert by_bytes(body) == Size(len(body.encode("utf-8", "surrogatepass")) / BYTES_PER_TOKEN)
 
 
 @given(st.text(max_size=200), st.binary(min_size=600, max_size=5000), st.integers(1, 4))
 def test_an_inline_image_adds_no_text(text: str, image: bytes, times: int) -> None:
     """However large it is; only what stands around it."""
     small, large = (
-        measure(json.dumps(_with_image(text, b64encode(data).decode(), times=times), ensure_ascii=False))
+        by_bytes(json.dumps(_with_image(text, b64encode(data).decode(), times=times), ensure_ascii=False))
         for data in (image, image * 20)
     )
     assert small.media == large.media == times
-    assert small.text == large.text
-    assert small.text >= len(text.encode("utf-8", "surrogatepass"))
+    assert small.tokens == large.tokens
+    assert small.tokens >= len(text.encode("utf-8", "surrogatepass")) / BYTES_PER_TOKEN
 
 
 @pytest.mark.parametrize("kind", ["image_url", "input_image", "input_audio", "video_url", "file", "document"])
 def test_all_that_is_no_text_counts(kind: str) -> None:
-    assert measure(json.dumps(_with_image("what is it?", "aGk=", kind=kind))).media == 1
+    assert by_bytes(json.dumps(_with_image("what is it?", "aGk=", kind=kind))).media == 1
 
 
 @pytest.mark.parametrize("encoded", [b64encode(IMAGE), urlsafe_b64encode(IMAGE)])
@@ -48,38 +48,38 @@ def test_all_that_is_no_text_counts(kind: str) -> None:
 def test_every_spelling_of_base64(encoded: bytes, slash: str) -> None:
     """Both alphabets; PHP writes a slash with a backslash."""
     body = json.dumps(_with_image("what is it?", encoded.decode())).replace("/", slash)
-    assert measure(body).text < 200
+    assert by_bytes(body).tokens < 50
 
 
 def test_a_long_word_without_an_image_is_text() -> None:
     """A gene is a prompt."""
     body = json.dumps({"messages": [{"role": "user", "content": "ACGT" * 1000}]})
-    assert measure(body) == Size(len(body))
+    assert by_bytes(body) == Size(len(body) / BYTES_PER_TOKEN)
 
 
 def test_a_prompt_that_speaks_of_images_is_text() -> None:
     body = json.dumps({"messages": [{"role": "user", "content": 'write {"type": "image_url"}'}]})
-    assert measure(body).media == 0
+    assert by_bytes(body).media == 0
 
 
 def test_an_image_takes_what_images_took() -> None:
     """Beside texts of different lengths, whose tokens were learned first."""
     estimate = TokenEstimate()
-    assert estimate.prompt(Size(400, 1)) == 100 + UNKNOWN_MEDIUM
-    for size in range(400, 1400, 100):
-        estimate.learn(Size(size), size // 5, 10)
-    for size in range(400, 1400, 100):
-        estimate.learn(Size(size, 2), size // 5 + 2 * 258, 10)
-    assert estimate.prompt(Size(500, 3)) == pytest.approx(100 + 3 * 258, rel=0.02)
-    assert estimate.prompt(Size(500)) == pytest.approx(100, rel=0.02)
+    assert estimate.prompt(Size(100, 1)) == 100 + UNKNOWN_MEDIUM
+    for size in range(100, 350, 25):
+        estimate.learn(Size(size), size * 4 // 5, 10)
+    for size in range(100, 350, 25):
+        estimate.learn(Size(size, 2), size * 4 // 5 + 2 * 258, 10)
+    assert estimate.prompt(Size(125, 3)) == pytest.approx(100 + 3 * 258, rel=0.02)
+    assert estimate.prompt(Size(125)) == pytest.approx(100, rel=0.02)
 
 
 def test_of_an_image_nothing_is_sure_before_an_answer() -> None:
     """A request is only held to be too large for a limit by what is known of it."""
     estimate = TokenEstimate()
-    assert estimate.surely(Size(400, 50)) == estimate.surely(Size(400))
-    estimate.learn(Size(400, 1), 100 + 2000, 10)
-    assert estimate.surely(Size(400, 50)) > 50 * 1000
+    assert estimate.surely(Size(100, 50)) == estimate.surely(Size(100))
+    estimate.learn(Size(100, 1), 100 + 2000, 10)
+    assert estimate.surely(Size(100, 50)) > 50 * 1000
 
 
 @given(

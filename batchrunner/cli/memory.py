@@ -23,7 +23,7 @@ REMEMBERED = (
     *("model", "prompt", "template", "system", "params", "id_column", "input_format", "on_bad_line"),
     *("provider", "provider_file", "base_url", "lane", "lanes_file"),
     *("key_env", "key_file", "key_cmd", "proxy", "ca_file"),
-    *("rpm", "tpm", "concurrency", "headroom", "timeout", "attempts", "stream", "canary"),
+    *("rpm", "tpm", "concurrency", "headroom", "timeout", "attempts", "stream", "canary", "tokenizer"),
     *("budget", "alert", "unpriced_ok"),
     *("outputs", "errors_file", "layout", "extras", "prefix", "for_excel"),
 )
@@ -40,6 +40,7 @@ PATHS = (
     "lanes_file",
     "key_file",
     "ca_file",
+    "tokenizer",
     "errors_file",
     "outputs",
 )  # kept absolute, so that any folder will do

@@ -17,6 +17,7 @@ from batchrunner.cli.options import (
     provider_options,
     speed_options,
     stop_options,
+    tokenizer_option,
 )
 from batchrunner.errors import ConfigError
 from batchrunner.exits import ExitCode
@@ -35,6 +36,7 @@ REST: Mapping[str, Any] = {"attempts": 3, "no_learned": False}  # what a plan ha
 @input_options
 @provider_options
 @speed_options
+@tokenizer_option
 @stop_options
 @json_option
 @click.pass_context
@@ -55,6 +57,7 @@ def plan(context: click.RichContext, /, job: str | None, db: str | None, *, as_j
 @db_option
 @input_options
 @provider_options
+@tokenizer_option
 @json_option
 @click.pass_context
 def check(context: click.RichContext, /, job: str | None, db: str | None, *, as_json: bool, **given: Any) -> int:

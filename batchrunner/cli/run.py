@@ -21,6 +21,7 @@ from batchrunner.cli.options import (
     speed_options,
     stop_options,
     talk_options,
+    tokenizer_option,
 )
 from batchrunner.cli.place import STDIN
 from batchrunner.errors import ConfigError
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 @input_options
 @provider_options
 @speed_options
+@tokenizer_option
 @stop_options
 @output_options
 @talk_options
@@ -138,6 +140,7 @@ def run_options(
     from batchrunner.runner import RunOptions
     from batchrunner.schedule import make_schedule
     from batchrunner.spending import SpendSettings
+    from batchrunner.tokenizer import measure_of
 
     limits = LimitSettings(
         rpm=given["rpm"],
@@ -177,6 +180,7 @@ def run_options(
             unpriced_ok=given["unpriced_ok"],
             prices=read_prices(files.prices, str(files.origins.get("prices", ""))),
         ),
+        measure=measure_of(given["tokenizer"]),
     )
 
 

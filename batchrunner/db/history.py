@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from batchrunner.db.reader import Reader
-from batchrunner.size import Size, measure
+from batchrunner.size import Measure, Size
 from batchrunner.task import TaskState
 
 PAGE = 50  # requests read at once: their bodies may be large
@@ -43,8 +43,8 @@ class History(Reader):
         rows = self._all(_STATES, job_id, json.dumps(custom_ids))
         return {row[0]: (row[1], TaskState(row[2])) for row in rows}
 
-    def took(self, job_id: int, limit: int) -> list[Took]:
-        """The newest answers, the oldest of them first."""
+    def took(self, job_id: int, limit: int, measure: Measure) -> list[Took]:
+        """The newest answers, the oldest of them first; *measure* is for their requests."""
         found, before = list[Took](), sys.maxsize
         while page := self._all(_USAGES, job_id, before, min(PAGE, limit - len(found))):
             found += [Took(model, measure(body), *tokens) for _, model, body, *tokens in page]

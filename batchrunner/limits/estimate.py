@@ -1,24 +1,25 @@
-"""How many tokens a request will use, before it is sent: bytes over four, corrected by what replies report.
+"""How many tokens a request will use, before it is sent: its size, corrected by what replies report.
 
-UTF-8 bytes / 4 is within +17/-26 % of the true prompt on five corpora, in Chinese as in English (characters / 4 is
-off by three times there). A factor and a per-request constant are then learned from ``usage``, by least squares that
-forgets, and the output is expected to be what 90 % of the answers so far stayed under. Images and files take what they
-took on the average so far, beyond the text around them.
+The size is UTF-8 bytes / 4 (size.py), or what a tokenizer counts (tokenizer.py). A factor and a per-request constant
+are learned from ``usage``, by least squares that forgets: the JSON that is no prompt, the chat template, a tokenizer
+that is another model's. The output is expected to be what 90 % of the answers so far stayed under. Images and files
+take what they took on the average so far, beyond the text around them.
 """
 
 import re
 from collections import deque
 
-from batchrunner.size import Size, measure
+from batchrunner.size import Size
 
-BYTES_PER_TOKEN = 4.0
 FORGET = 0.995  # per reply
 LEARN_FROM = 8  # replies before the fit is believed
 REMEMBERED = 200  # answers the output's distribution is taken from
 QUANTILE = 0.9
 UNKNOWN_MEDIUM = 1000.0  # tokens of an image or a file, before an answer says: OpenAI takes 85 to 1,105 for an image
 MEDIUM_MOST = 250_000.0  # tokens; more is nonsense
+NONSENSE = 16.0  # tokens for one of the size: four for a byte
 SURELY = 0.7  # of the estimate: it may be a third too high
+FACTOR_LEAST, FACTOR_MOST = 0.08, 8.0  # tokens for one of the size
 UNKNOWN_OUTPUT = 512.0  # tokens, where neither max_tokens nor an answer says
 _MAX_TOKENS = re.compile(r'"max_(?:completion_|output_)?tokens"\s*:\s*(\d{1,9})')
 
@@ -27,7 +28,7 @@ class TokenEstimate:
     """Learns from usage; ``prompt`` and ``output`` are in tokens."""
 
     def __init__(self) -> None:
-        self.factor = 1 / BYTES_PER_TOKEN
+        self.factor = 1.0
         self.constant = 0.0
         self.medium = UNKNOWN_MEDIUM
         self._media = 0.0  # that it was learned from
@@ -35,9 +36,9 @@ class TokenEstimate:
         self._outputs: deque[int] = deque(maxlen=REMEMBERED)
         self._expected: float | None = None
 
-    def cost(self, body: str, *, endpoint: str = "chat/completions") -> float:
-        """Tokens to reserve for a request."""
-        return self.prompt(measure(body)) + (0.0 if endpoint == "embeddings" else self.output(max_tokens(body)))
+    def cost(self, size: Size, body: str, *, endpoint: str = "chat/completions") -> float:
+        """Tokens to reserve for a request; *size* is the body's."""
+        return self.prompt(size) + (0.0 if endpoint == "embeddings" else self.output(max_tokens(body)))
 
     def prompt(self, size: Size) -> float:
         return max(1.0, self._text(size) + self.medium * size.media)
@@ -53,21 +54,21 @@ class TokenEstimate:
         return self._expected if most is None else min(self._expected, float(most))
 
     def learn(self, size: Size, prompt_tokens: int, completion_tokens: int) -> None:
-        """From one reply's usage; nonsense (nothing, or a thousand tokens a byte) is passed over."""
-        most = 1000 + 4 * size.text + MEDIUM_MOST * size.media
+        """From one reply's usage; nonsense (nothing, or many times its size) is passed over."""
+        most = 1000 + NONSENSE * size.tokens + MEDIUM_MOST * size.media
         if not 0 < prompt_tokens <= most or completion_tokens < 0:
             return
         if size.media:
             self._weigh(size, float(prompt_tokens))
         else:
-            self._fit(float(size.text), float(prompt_tokens))
+            self._fit(size.tokens, float(prompt_tokens))
         self._outputs.append(completion_tokens)
         if self._expected is None or len(self._outputs) < LEARN_FROM or self._n % 8 < 1:
             ordered = sorted(self._outputs)
             self._expected = float(ordered[min(int(QUANTILE * len(ordered)), len(ordered) - 1)])
 
     def _text(self, size: Size) -> float:
-        return self.constant + self.factor * size.text
+        return self.constant + self.factor * size.tokens
 
     def _weigh(self, size: Size, tokens: float) -> None:
         """What is not the text's is that of the images and files beside it, in equal parts."""
@@ -86,7 +87,7 @@ class TokenEstimate:
         spread = self._n * self._xx - self._x * self._x
         if spread > 0.01 * self._x * self._x:  # bodies of different sizes: slope and constant can be told apart
             slope = (self._n * self._xy - self._x * self._y) / spread
-            self.factor = min(max(slope, 0.02), 2.0)
+            self.factor = min(max(slope, FACTOR_LEAST), FACTOR_MOST)
         else:
             self.factor = self._y / self._x
         self.constant = (self._y - self.factor * self._x) / self._n  # below 0: the JSON around the prompt is no tokens
