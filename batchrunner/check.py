@@ -13,10 +13,10 @@ import msgspec
 
 from batchrunner.config import Route, serving
 from batchrunner.provider import Model, Provider
-from batchrunner.size import Measure, by_bytes
+from batchrunner.size import Measure, Size, by_bytes
 from batchrunner.task import Request
 
-FAR_OVER = 1.25  # times the context, before anything is learned: then it is surely too long
+FAR_OVER = 1.25  # times the context, where tokens are guessed by bytes: then it is surely too long
 BODY_MOST = 20 << 20  # bytes; servers take less
 
 
@@ -114,7 +114,7 @@ def _findings(request: Request, name: str | None, provider: Provider, measure: M
     yield from _output(asked, model, name)
     cap = asked.cap or 0
     if model.context is not None and size + cap > model.context:  # no token is less than a byte: few need be measured
-        yield from _length(measure(request.body).tokens, cap, model.context, name)
+        yield from _length(measure(request.body), cap, model.context, name)
 
 
 def _sampling(asked: _Asked, model: Model, name: str, provider: Provider) -> Iterator[tuple[Level, str]]:
@@ -138,10 +138,10 @@ def _output(asked: _Asked, model: Model, name: str) -> Iterator[tuple[Level, str
         yield Level.ERROR, f"max_tokens {cap:g} leaves no answer"
 
 
-def _length(prompt: float, cap: float, context: int, name: str) -> Iterator[tuple[Level, str]]:
-    if prompt > FAR_OVER * context:
+def _length(prompt: Size, cap: float, context: int, name: str) -> Iterator[tuple[Level, str]]:
+    if prompt.tokens > (context if prompt.counted else FAR_OVER * context):
         yield Level.ERROR, f"the prompt is longer than the {context:,} tokens of {name}'s context"
-    elif prompt + cap > context:
+    elif prompt.tokens + cap > context:
         yield Level.WARNING, f"prompt and max_tokens may be longer than the {context:,} tokens of {name}'s context"
 
 

@@ -70,7 +70,7 @@ class Planner:
         self._sums: dict[tuple[str, str], _Sums] = {}
         self._learned: dict[str, _Learned] = {}
         self._counts = dict.fromkeys(("new", "edited", "pending", "done", "failed", "rejected"), 0)
-        self._uncapped = 0
+        self._counted = self._uncapped = 0
         self._output_most: int | None = 0
         self._cost_most: int | None = 0
         self._bad: RejectedLine | None = None
@@ -117,6 +117,7 @@ class Planner:
             output_tokens=output,
             output_most=self._output_most,
             learned=sum(each.answers for each in self._learned.values() if each.answers >= LEAST),
+            counted=self._counted,
             uncapped=self._uncapped,
             cost=_money(round(sum(one.cost for one in sums)), currency) if one_currency else None,
             cost_most=_money(self._cost_most, currency) if one_currency else None,
@@ -131,6 +132,7 @@ class Planner:
         """A request that several lanes take is reckoned in equal parts; at most, it goes to the dearest."""
         cap = 0 if request.endpoint == EMBEDDINGS else max_tokens(request.body)
         size = self._measure(request.body)
+        self._counted += size.counted
         bounds, wants = [], False
         for route in routes:
             sums, learned = self._of(route, request.model or "")

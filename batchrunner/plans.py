@@ -21,8 +21,9 @@ class Plan:
     """``cost`` and ``cost_most`` are None where a price or a bound is not known; ``seconds``, where no limit is.
 
     ``requests`` are to be sent: ``new`` lines, ``edited`` ones, and those that are pending. ``learned``: the lengths of
-    answers are from so many answers, 0 = assumed. ``uncapped``: so many have no bound, or one that is far larger, only
-    because they do not say max_tokens.
+    answers are from so many answers, 0 = assumed. ``counted``: so many prompts were measured by a tokenizer, the others
+    by their bytes. ``uncapped``: so many have no bound, or one that is far larger, only because they do not say
+    max_tokens.
     """
 
     new: int
@@ -35,6 +36,7 @@ class Plan:
     output_tokens: int
     output_most: int | None
     learned: int
+    counted: int
     uncapped: int
     cost: Money | None
     cost_most: Money | None

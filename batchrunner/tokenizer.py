@@ -2,7 +2,7 @@
 
 It needs the package ``tokenizers``, an extra. What is counted is the text of the prompt, not the JSON around it; what
 a server adds (the chat template, how it words the tools) is learned from ``usage``, as is all that a tokenizer of
-another model gets wrong.
+another model gets wrong. A body in which no prompt is found, or that can't be counted, is measured by its bytes.
 """
 
 import json
@@ -17,7 +17,7 @@ from batchrunner.size import KEPT, Measure, Size, by_bytes, count_media
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-_PROMPT = ("system", "instructions", "messages", "prompt", "input", "query", "documents")
+_PROMPT = ("system", "instructions", "messages", "prompt", "suffix", "input", "query", "documents")
 # In these stands text, or what holds text; not so role, type, id, and the base64 of images.
 _TEXT = ("content", "text", "name", "reasoning_content", "tool_calls", "function", "arguments", "output")
 _TOOLS = ("tools", "functions")
@@ -29,18 +29,14 @@ def measure_of(path: str | Path | None) -> Measure:
 
     Raises ConfigError where the package is missing or the file is no good.
     """
-    if path is None:
+    if not path:
         return by_bytes
     tokenizer = _load(Path(path))
 
     @lru_cache(maxsize=KEPT)
     def measure(body: str) -> Size:
-        try:
-            parts = list(_parts(json.loads(body)))
-        except (ValueError, RecursionError):
-            return by_bytes(body)
-        texts = [part for part in parts if isinstance(part, str)]
-        return Size(float(_count(tokenizer, texts) + len(parts) - len(texts)), count_media(body))
+        tokens = _tokens(tokenizer, body)
+        return by_bytes(body) if tokens is None else Size(float(tokens), count_media(body), counted=True)
 
     return measure
 
@@ -56,12 +52,26 @@ def _load(path: Path) -> "Tokenizer":
         tokenizer.no_padding()
         _count(tokenizer, [_PROBE])
     except OSError as error:
-        raise ConfigError(f"--tokenizer {path}: can't be read ({error.strerror})") from error
+        raise ConfigError(
+            f"--tokenizer {path}: can't be read ({error.strerror}); --tokenizer '' does without"
+        ) from error
     except Exception as error:  # the package raises nothing narrower
         raise ConfigError(
             f"--tokenizer {path}: is no tokenizer ({error}); it should be the tokenizer.json of the model's repository"
         ) from error
     return tokenizer
+
+
+def _tokens(tokenizer: "Tokenizer", body: str) -> int | None:
+    try:
+        asked = json.loads(body)
+        if not isinstance(asked, dict) or asked.keys().isdisjoint(_PROMPT):
+            return None
+        parts = list(_parts(asked))
+        texts = [part for part in parts if isinstance(part, str)]
+        return _count(tokenizer, texts) + len(parts) - len(texts)
+    except Exception:  # noqa: BLE001  (the package raises nothing narrower, and no body is worth a run)
+        return None
 
 
 def _count(tokenizer: "Tokenizer", texts: list[str]) -> int:

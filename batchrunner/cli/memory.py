@@ -152,7 +152,7 @@ def _kept(name: str, value: Any) -> Any:
     """A value as it is kept."""
     if isinstance(value, tuple | list):
         return [_kept(name, each) for each in value]
-    return str(Path(value).absolute()) if name in PATHS and value != STDIN else value
+    return str(Path(value).absolute()) if name in PATHS and value not in ("", STDIN) else value
 
 
 def _here(name: str, value: Any) -> Any:

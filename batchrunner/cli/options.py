@@ -39,14 +39,6 @@ db_option = option("--db", metavar="FILE", help="The database, if not the one be
 json_option = option("--json", "as_json", is_flag=True, envvar=None, help="One JSON object on standard output.")
 job_argument = click.argument("job", required=False)
 
-tokenizer_option = option(
-    "--tokenizer",
-    metavar="FILE",
-    type=click.Path(dir_okay=False),
-    panel="Speed",
-    help="The model's tokenizer.json, to count prompts by instead of bytes; needs 'batchrunner[tokenizer]'.",
-)
-
 input_option = partial(option, panel="Input")
 input_options = together(
     input_option("-m", "--model", metavar="NAME", help="Model of every request; wins over what a line says."),
@@ -81,6 +73,13 @@ input_options = together(
         default="ask",
         help="Lines edited since they were loaded: ask on a terminal (else stop), redo them, or keep their answers.",
     ),
+)
+
+tokenizer_option = input_option(
+    "--tokenizer",
+    metavar="FILE",
+    type=click.Path(dir_okay=False),
+    help="The model's tokenizer.json, to count prompts by instead of bytes; needs 'batchrunner[tokenizer]'.",
 )
 
 provider_option = partial(option, panel="Provider")

@@ -34,9 +34,9 @@ REST: Mapping[str, Any] = {"attempts": 3, "no_learned": False}  # what a plan ha
 @job_argument
 @db_option
 @input_options
+@tokenizer_option
 @provider_options
 @speed_options
-@tokenizer_option
 @stop_options
 @json_option
 @click.pass_context
@@ -56,8 +56,8 @@ def plan(context: click.RichContext, /, job: str | None, db: str | None, *, as_j
 @job_argument
 @db_option
 @input_options
-@provider_options
 @tokenizer_option
+@provider_options
 @json_option
 @click.pass_context
 def check(context: click.RichContext, /, job: str | None, db: str | None, *, as_json: bool, **given: Any) -> int:

@@ -39,9 +39,9 @@ if TYPE_CHECKING:
 @job_argument
 @db_option
 @input_options
+@tokenizer_option
 @provider_options
 @speed_options
-@tokenizer_option
 @stop_options
 @output_options
 @talk_options

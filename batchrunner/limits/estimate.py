@@ -88,8 +88,8 @@ class TokenEstimate:
         if spread > 0.01 * self._x * self._x:  # bodies of different sizes: slope and constant can be told apart
             slope = (self._n * self._xy - self._x * self._y) / spread
             self.factor = min(max(slope, FACTOR_LEAST), FACTOR_MOST)
-        else:
-            self.factor = self._y / self._x
+        elif self._x:  # what is more than the size is most likely added to each, such as a chat template
+            self.factor = min(self._y / self._x, 1.0)
         self.constant = (self._y - self.factor * self._x) / self._n  # below 0: the JSON around the prompt is no tokens
 
 

@@ -41,6 +41,7 @@ def plan_json(plan: Plan, *, done_at: float | None) -> dict[str, Any]:
             "output": plan.output_tokens,
             "output_most": plan.output_most,
             "answers_learned_from": plan.learned,
+            "prompts_counted": plan.counted,
         },
         "cost": _units(plan.cost),
         "cost_most": _units(plan.cost_most),
@@ -91,7 +92,8 @@ def _tasks(plan: Plan) -> str:
 def _tokens(plan: Plan) -> str:
     most = "" if plan.output_most is None else f", at most {short(plan.output_most)}"
     source = f"as {plan.learned:,} answers before" if plan.learned else "assumed: no answers yet to learn from"
-    return f"about {short(plan.prompt_tokens)} in, {short(plan.output_tokens)} out{most} ({source})"
+    counted = " (counted)" if plan.counted == plan.requests > 0 else ""
+    return f"about {short(plan.prompt_tokens)} in{counted}, {short(plan.output_tokens)} out{most} ({source})"
 
 
 def _cost(plan: Plan) -> str:
