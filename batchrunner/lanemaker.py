@@ -10,7 +10,8 @@ from hashlib import blake2b
 from pathlib import Path
 
 from batchrunner.config import Endpoint, Route
-from batchrunner.db.store import Sent, Store
+from batchrunner.db.earlier import Earlier, Sent
+from batchrunner.db.store import Store
 from batchrunner.lane import Lane
 from batchrunner.learned import find_learned, keep_learned, read_learned
 from batchrunner.limits.limiter import Limiter
@@ -36,12 +37,12 @@ class LaneMaker:
         warn: Callable[[str], None],
         now: float,
     ) -> None:
-        self._store, self._job_id = store, job_id
+        self._earlier, self._job_id = Earlier(store), job_id
         self._canary, self._learned, self._warn = canary, learned, warn
         self._believes, self._measure = believe, measure
         self._shared = read_learned(learned, warn=warn) if believe and learned is not None else []
         self._sent: defaultdict[str | None, list[Sent]] = defaultdict(list)
-        for sent in store.recent_sends(since=now - REMEMBER):
+        for sent in self._earlier.recent_sends(since=now - REMEMBER):
             self._sent[sent.lane].append(sent)
 
     def make(self, route: Route, model: str, siblings: list[Lane], now: float) -> Lane:
@@ -58,14 +59,14 @@ class LaneMaker:
             model,
             limiter,
             siblings=siblings,
-            answered=self._store.has_answered(self._job_id, name),
+            answered=self._earlier.has_answered(self._job_id, name),
             canary=self._canary,
             measure=self._measure,
         )
 
     def keep(self, lanes: Iterable[Lane], now: float) -> None:
         """In the database, so that a run that is killed has not learned it in vain."""
-        self._store.believe(*(_belief(lane, now) for lane in lanes))
+        self._earlier.believe(*(_belief(lane, now) for lane in lanes))
 
     def share(self, lanes: Iterable[Lane], now: float) -> None:
         """With the other jobs of this user."""
@@ -89,7 +90,7 @@ class LaneMaker:
         if not self._believes:
             return []
         key = (route.endpoint.base_url, _fingerprint(route.endpoint), model)
-        known = [self._store.belief(*key), find_learned(self._shared, key)]
+        known = [self._earlier.belief(*key), find_learned(self._shared, key)]
         return sorted((belief for belief in known if belief is not None), key=lambda belief: -belief.at)
 
 

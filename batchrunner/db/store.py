@@ -4,7 +4,6 @@ The hot verbs are constant SQL run in groups; what is rare goes through SQLAlche
 database (lock.py) may hold a Store, so what it has read stays true until it writes itself.
 """
 
-import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,7 +17,7 @@ from sqlalchemy.exc import DatabaseError, OperationalError
 from batchrunner.db import schema
 from batchrunner.db.engine import close_writer, open_writer
 from batchrunner.errors import AccountingError, StoreError
-from batchrunner.record import Belief, Change
+from batchrunner.record import Change
 from batchrunner.task import Counts, TaskState, Usage
 
 
@@ -98,16 +97,6 @@ class Sample:
     p95: float | None
     limiting: str
     spent: int | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sent:
-    """One send of the recent past, for limits that hold across restarts."""
-
-    lane: str | None
-    at: float
-    cost: float
-    refused: bool
 
 
 NO_LAST = 2**62  # a position beyond every file's end
@@ -263,23 +252,6 @@ class Store:
             if changes:
                 connection.exec_driver_sql(_EVENT, [(run_id, *astuple(change)) for change in changes])
 
-    def recent_sends(self, *, since: float, limit: int = 200_000) -> list[Sent]:
-        """What was sent since *since*, oldest first, whatever became of it."""
-        query = """
-            SELECT lane, coalesce(sent_at, leased_at), cost, coalesce(status = 429, 0) FROM attempt
-            WHERE leased_at >= ? AND outcome IS NOT 'released' AND id > ? ORDER BY id
-        """
-        rows = self._all(query, since, self.last_attempt_id() - limit)
-        return [Sent(lane=row[0], at=row[1], cost=row[2], refused=bool(row[3])) for row in rows]
-
-    def has_answered(self, job_id: int, lane: str) -> bool:
-        """Whether a task of the job was ever answered there."""
-        query = """
-            SELECT EXISTS (SELECT 1 FROM attempt WHERE lane = ? AND outcome = 'success'
-                AND run_id IN (SELECT id FROM run WHERE job_id = ?))
-        """
-        return bool(self._scalar(query, lane, job_id))
-
     # -- by hand
 
     def retry(
@@ -317,36 +289,11 @@ class Store:
         if actual != tally:
             raise AccountingError(f"{self.path}: the tasks say {actual}, the tally says {tally}; please report this")
 
-    # -- beliefs
-
-    def belief(self, endpoint: str, key_label: str, model: str) -> Belief | None:
-        """What an earlier run learned of this endpoint's limits."""
-        b = schema.belief
-        query = select(b.c.value, b.c.updated_at).where(
-            b.c.endpoint == endpoint, b.c.key_label == key_label, b.c.model == model
-        )
-        with self.transaction() as connection:
-            row = connection.execute(query).one_or_none()
-        if row is None:
-            return None
-        return Belief(endpoint=endpoint, key_label=key_label, model=model, value=json.loads(row[0]), at=row[1])
-
-    def believe(self, *beliefs: Belief) -> None:
-        query = "INSERT OR REPLACE INTO belief (endpoint, key_label, model, value, updated_at) VALUES (?, ?, ?, ?, ?)"
-        rows = [(b.endpoint, b.key_label, b.model, json.dumps(b.value), b.at) for b in beliefs]
-        if rows:
-            with self.transaction() as connection:
-                connection.exec_driver_sql(query, rows)
-
     # -- private
 
     def _scalar(self, query: str, *parameters: object) -> Any:
         with self.transaction() as connection:
             return connection.exec_driver_sql(query, parameters).scalar()
-
-    def _all(self, query: str, *parameters: object) -> Sequence[Any]:
-        with self.transaction() as connection:
-            return connection.exec_driver_sql(query, parameters).all()
 
     def _open(self, connection: Connection, run_id: int, openings: Sequence[Opening], moves: Counter[str]) -> None:
         rows = [
