@@ -16,6 +16,13 @@ class Dimension(StrEnum):
     INPUT_IMAGES = "input-images"
     IN_FLIGHT = "in-flight"
 
+    def share(self, tokens: float) -> float:
+        """What a request of so many tokens takes of such a window."""
+        return tokens if self in _TOKENS else 1.0
+
+
+_TOKENS = frozenset({Dimension.TOKENS, Dimension.INPUT_TOKENS, Dimension.OUTPUT_TOKENS})
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Window:
@@ -46,6 +53,15 @@ class Window:
         of = "" if self.limit is None else f" of {self.limit:,.0f}"
         each = "" if self.period is None else _PERIODS.get(self.period, f" in {self.period:g} s")
         return f"{max(self.remaining or 0.0, 0.0):,.0f}{of} {self.dimension}{each} are left"
+
+    def lacks(self, tokens: float) -> bool:
+        """Whether it says that too little is left for a request of so many tokens."""
+        needs = self.dimension.share(tokens) if self.requested is None else self.requested
+        return self.remaining is not None and self.remaining < needs
+
+    def has(self, tokens: float) -> bool:
+        """Whether it says that enough is left, so that it is not what refused such a request."""
+        return self.remaining is not None and not self.lacks(tokens)
 
     @property
     def never(self) -> bool:

@@ -16,6 +16,7 @@ from terminal import Terminal
 import batchrunner as br
 from batchrunner.db.reader import Reader
 from batchrunner.logbook import Standing
+from batchrunner.simulator.config import DialectName
 
 
 def job_file(folder: Path, tasks: int, models: Sequence[str] = ("m",)) -> Path:
@@ -211,8 +212,11 @@ def test_images_are_no_text(tmp_path: Path) -> None:
     assert score.refused_share < 0.1, score
 
 
-def test_what_is_far_too_large_holds_up_nobody(tmp_path: Path) -> None:
-    """At a server that tells nothing, two rows larger than its window, at the head of the file."""
+@pytest.mark.parametrize("dialect", ["none", "ietf"])
+def test_what_is_far_too_large_holds_up_nobody(tmp_path: Path, dialect: DialectName) -> None:
+    """At a server that tells nothing, two rows larger than its window, at the head of the file; or that tells of a
+    window with plenty left, and refuses for another.
+    """
     texts = ["lorem ipsum " * 4000] * 2 + ["lorem ipsum"] * 100
     lines = [{"body": {"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": t}]}} for t in texts]
     job = tmp_path / "job.jsonl"
@@ -225,7 +229,7 @@ def test_what_is_far_too_large_holds_up_nobody(tmp_path: Path) -> None:
         if standing.answered == 100:
             raise EnoughError
 
-    with br.Simulator(tpm=5000, window=2.0, algorithm="fixed", dialect="none", latency=0.02) as server:
+    with br.Simulator(tpm=5000, window=2.0, algorithm="fixed", dialect=dialect, latency=0.02) as server:
         with pytest.raises(EnoughError):
             br.run(job, base_url=server.base_url, on_progress=until_all_others_are_answered)
         assert server.score().sends < 130

@@ -57,17 +57,17 @@ class Windows:
     def waits(self, cost: float, now: float, *, alone: bool) -> Iterator[tuple[float, str]]:
         """Seconds that each window asks for, and its name; *alone*: nothing is in flight."""
         for (dimension, _), meter in self._told.items():
-            yield meter.wait(_share(dimension, cost), now, alone=alone), _NAMES.get(dimension, dimension)
+            yield meter.wait(dimension.share(cost), now, alone=alone), _NAMES.get(dimension, dimension)
         for key, stated in self._stated.items():
             if key not in self._confirmed:
-                yield stated.wait(_share(key[0], cost), now, alone=alone), _NAMES.get(key[0], key[0])
+                yield stated.wait(key[0].share(cost), now, alone=alone), _NAMES.get(key[0], key[0])
         for dimension, found in self._found.items():
-            yield found.wait(_share(dimension, cost), now), _NAMES[dimension]
+            yield found.wait(dimension.share(cost), now), _NAMES[dimension]
 
     def used_up(self, cost: float, now: float, *, refused: bool) -> Window | None:
         """The long window without a reset that holds less than *cost*, and for a long time, or *refused* it."""
         for (dimension, _), meter in self._told.items():
-            share = _share(dimension, cost)
+            share = dimension.share(cost)
             if not _is_allowance(meter) or meter.level(now) >= share * meter.factor:
                 continue
             if refused or meter.wait(share, now, alone=True) > PARKED:
@@ -82,8 +82,8 @@ class Windows:
     def take(self, cost: float, at: float) -> Marks:
         """Charge a send that leaves at *at* to all of them."""
         for dimension, found in self._found.items():
-            found.take(_share(dimension, cost), at)
-        return tuple((key, watch.take(_share(key[0], cost), at)) for key, watch in self._watches())
+            found.take(dimension.share(cost), at)
+        return tuple((key, watch.take(key[0].share(cost), at)) for key, watch in self._watches())
 
     # -- what came of it
 
@@ -98,7 +98,7 @@ class Windows:
         for _, watch, mark in self._charged(marks, cost):
             watch.charge(-mark.cost)
         for dimension, found in self._found.items():
-            found.refund(_share(dimension, cost))
+            found.refund(dimension.share(cost))
 
     def use(self, tokens: float) -> None:
         """So many tokens more than reckoned were used: what is told corrects itself, elsewhere usage is the truth."""
@@ -121,7 +121,7 @@ class Windows:
             meter = self._meet(key, window, cost, min(sent_at, received_at))
             if meter is None:
                 return False
-            mark, new = meter.take(_share(key[0], cost), sent_at), True
+            mark, new = meter.take(key[0].share(cost), sent_at), True
             meter.release(mark)
         mark = mark or dict(marks).get(key) or Mark(meter.account, meter.account, meter.clock.epoch, 0.0)
         meter.observe(window, mark, sent_at=sent_at, received_at=received_at, refused=refused)
@@ -134,7 +134,7 @@ class Windows:
             if (stated := self._stated.get(key)) is not None:
                 stated.passed(mark, now)
         for dimension, found in self._found.items():
-            found.accepted(_share(dimension, cost), sent_at, now)
+            found.accepted(dimension.share(cost), sent_at, now)
         return bool(self._stated) or any(found.is_known for found in self._found.values())
 
     def refused(self, marks: Marks, cost: float, failure: Failure, *, sent_at: float, now: float) -> bool:
@@ -142,8 +142,8 @@ class Windows:
         the server says that there was enough, and refuses all the same, so most likely it was too many at once.
         """
         told = {self._key(window, refused=True): window for window in failure.quota.windows}
-        short = {key for key, window in told.items() if key in self._told and _is_short(window, cost)}
-        short = short or (told.keys() & self._stated.keys())
+        short = {key for key, window in told.items() if key in self._told and window.lacks(cost)}
+        short = short or {key for key, window in told.items() if key in self._stated and not window.has(cost)}
         if not told:  # a moment too early, most likely
             short = self._used_up({key for key, _ in self._watches() if failure.dimension in (None, key[0])})
         for key, watch, mark in self._charged(marks, cost):
@@ -154,10 +154,10 @@ class Windows:
         hidden = failure.dimension if failure.dimension in FINDABLE else Dimension.REQUESTS
         for dimension, found in self._found.items():
             if dimension is not hidden or short:
-                found.charge(-_share(dimension, cost))
+                found.charge(-dimension.share(cost))
         if short:
             return True
-        share = _share(hidden, cost)
+        share = hidden.share(cost)
         if hidden not in self._found:
             if (failure.retry_after or 0.0) <= SOON:
                 return False
@@ -249,10 +249,10 @@ class Windows:
         """A send of an earlier run, at *sent*, oldest first: it still counts in every window that was open then."""
         for (dimension, _), watch in self._watches():
             if sent > now - watch.period:
-                watch.restore(_share(dimension, cost), sent)
+                watch.restore(dimension.share(cost), sent)
         for dimension, found in self._found.items():
             if sent > now - found.period:
-                found.restore(_share(dimension, cost), sent)
+                found.restore(dimension.share(cost), sent)
 
     def note(self, diary: Diary, now: float, evidence: str) -> None:
         """Write down which beliefs are new."""
@@ -283,7 +283,7 @@ class Windows:
             if (mark := known.get(key)) is not None:
                 yield key, watch, mark
             elif key in self._stated:
-                yield key, watch, Mark(0.0, 0.0, 0, _share(key[0], cost))
+                yield key, watch, Mark(0.0, 0.0, 0, key[0].share(cost))
 
     def _used_up(self, keys: Collection[Key]) -> set[Key]:
         """Which of them is used up, and more so than any other."""
@@ -305,7 +305,7 @@ class Windows:
         """A window that no reply reported on before."""
         limit = window.limit
         if limit is None and window.remaining is not None:
-            limit = window.remaining + _share(key[0], cost)
+            limit = window.remaining + key[0].share(cost)
         if limit is None or limit <= 0:
             return None
         meter = Meter(window.dimension, limit, now=at, period=window.period, written=self._written)
@@ -335,19 +335,9 @@ class Windows:
         return any(stated.rate >= CONFIRMED * meter.rate for meter in told)
 
 
-def _share(dimension: Dimension, cost: float) -> float:
-    """What a request of *cost* tokens takes of a window of *dimension*."""
-    return cost if dimension in _TOKENS else 1.0
-
-
 def _is_allowance(meter: Meter) -> bool:
     """Whether it is one of a day or more, and no reply told when it is renewed."""
     return meter.period > LONG and meter.clock.presumed
 
 
-def _is_short(window: Window, cost: float) -> bool:
-    return window.remaining is not None and window.remaining < _share(window.dimension, cost)
-
-
-_TOKENS = frozenset({Dimension.TOKENS, Dimension.INPUT_TOKENS, Dimension.OUTPUT_TOKENS})
 _NAMES = {Dimension.REQUESTS: "rpm", Dimension.TOKENS: "tpm"}
