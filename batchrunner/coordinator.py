@@ -25,7 +25,6 @@ from batchrunner.report.rests import rest_word
 from batchrunner.retry import Done, GiveUp, Limit, Retry, Snooze, Stop, Verdict, decide
 from batchrunner.spending import Purse, Tariff
 from batchrunner.task import Abandoned, Failure, FailureClass, Lease, Outcome, Report, Sighting, Success, TaskState
-from batchrunner.turned_down import GIVE_UP
 
 WORTH_WAITING = 60.0  # seconds; a rest of a lane that nobody has to be told of
 
@@ -153,7 +152,7 @@ class Coordinator:
 
     def _confirmed(self, stop: Stop, lease: Lease, lane: Lane) -> Verdict:
         """What may be one request's fault, a second task has to say as well."""
-        match lane.confirm.find(lease.task_id, stop.reason, left=self._logbook.counts.left):
+        match lane.confirm.find(lease.task_id, stop.reason, left=1 if self._is_last else self._logbook.counts.left):
             case Finding.EVERYBODY:
                 return stop
             case Finding.THIS_ONE:
@@ -163,12 +162,16 @@ class Coordinator:
 
     def _turned_down(self, verdict: Snooze, failure: Failure, lease: Lease, lane: Lane, now: float) -> Snooze | GiveUp:
         """Refused for a rate, and not for the first time."""
-        alone = self._logbook.counts.left <= 1
-        wait = lane.turned_down.refused(lease.task_id, lease.cost, now, alone=alone)
-        if wait is not None:
-            return Snooze(max(verdict.after, wait))
-        why = f"{failure.message} (refused {GIVE_UP} times while others passed: it may need more than the limit holds)"
-        return GiveUp(replace(failure, message=why))
+        silent = failure.is_silent(lease.cost)
+        found = lane.turned_down.refused(lease.task_id, lease.cost, now, alone=self._is_last, silent=silent)
+        if isinstance(found, str):
+            return GiveUp(replace(failure, message=f"{failure.message} ({found})"))
+        return Snooze(max(verdict.after, found))
+
+    @property
+    def _is_last(self) -> bool:
+        """Whether the run has no task left but the one that is looked at."""
+        return self._leased <= 1 and not self._revived and all(queue.is_idle for queue in self._backlog)
 
     def _doubt(self, verdict: GiveUp, lease: Lease, lane: Lane, now: float) -> GiveUp | Stop:
         """Is this task at fault, or would every other fail as well?"""

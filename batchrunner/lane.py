@@ -151,8 +151,7 @@ class Lane:
         return (
             isinstance(outcome, Failure)
             and outcome.kind is FailureClass.RATE_LIMIT
-            and outcome.retry_after is None
-            and not outcome.quota.windows
+            and outcome.is_silent(lease.cost)
             and self.turned_down.is_large(lease.cost)
         )
 
@@ -190,7 +189,7 @@ class Lane:
         """
         if self.is_closed(now):
             return None
-        if refused is not None and self._rested is not None and not (refused.retry_after or refused.quota.windows):
+        if refused is not None and self._rested is not None and refused.is_silent(cost):
             return self._rested  # the one that asked was refused without a word
         window = self.limiter.used_up(cost, now, refused=refused is not None)
         if window is None:

@@ -5,9 +5,10 @@ is used up, a clock may be ahead of the server's). So each time that one asked i
 up to an hour. Pure.
 """
 
+from batchrunner.growth import grown
+
 TOLD, UNTOLD = 1.0, 900.0  # seconds of the first rest at the least, where the server says until when, and where not
 MOST = 3600.0  # seconds at which it stops to grow
-DOUBLINGS = 12
 
 
 class Rest:
@@ -18,9 +19,9 @@ class Rest:
 
     def seconds(self, told: float | None) -> float:
         """The next rest; *told*: seconds that the server asks for, None = it does not say."""
-        least = (UNTOLD if told is None else TOLD) * 2.0 ** min(self._times, DOUBLINGS)
+        least = grown(UNTOLD if told is None else TOLD, self._times, most=MOST)
         self._times += 1
-        return max(told or 0.0, min(least, MOST))
+        return max(told or 0.0, least)
 
     def answered(self) -> None:
         self._times = 0

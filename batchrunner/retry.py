@@ -11,6 +11,7 @@ from random import Random
 from typing import assert_never
 
 from batchrunner.config import RetrySettings
+from batchrunner.growth import grown
 from batchrunner.task import Abandoned, Failure, FailureClass, Outcome, Released, Success
 
 
@@ -86,7 +87,6 @@ STOP = frozenset(
 TRIES_OF = {FailureClass.NO_VALID_RESPONSE: 2}  # it was charged; what comes to nothing twice mostly will again
 SNOOZE_FROM, SNOOZE_TO = 0.5, 2.0  # seconds; the limiter decides when it really goes, this only scatters
 LONG = 3600.0  # seconds; who asks for a longer wait speaks of an allowance, whatever it is called
-EXPONENT_MAX = 30  # 2 ** 30 seconds are beyond every cap
 
 
 def decide(outcome: Outcome, *, failures: int, policy: RetrySettings, rng: Random, outage: bool = False) -> Verdict:
@@ -107,7 +107,7 @@ def decide(outcome: Outcome, *, failures: int, policy: RetrySettings, rng: Rando
 
 def backoff(failures: int, *, policy: RetrySettings, rng: Random) -> float:
     """Seconds to wait after *failures* failed tries: full jitter under an exponential cap (0 < wait <= wait_max)."""
-    cap = min(policy.wait_max, policy.wait_initial * 2.0 ** min(failures - 1, EXPONENT_MAX))
+    cap = grown(policy.wait_initial, failures - 1, most=policy.wait_max)
     return cap * (1.0 - rng.random())
 
 

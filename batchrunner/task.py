@@ -169,6 +169,10 @@ class Failure:
     request_id: str | None = None
     quota: Quota = NO_QUOTA
 
+    def is_silent(self, tokens: float) -> bool:
+        """Of a refusal of *tokens*: it tells neither how long to wait nor of a window that has not enough for them."""
+        return not self.retry_after and all(window.has(tokens) for window in self.quota.windows)
+
     @property
     def is_page(self) -> bool:
         """A 200 with a web page, or with nothing: not the provider's, who sends JSON, but of something on the way."""

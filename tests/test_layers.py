@@ -10,7 +10,7 @@ import batchrunner
 
 ROOT = Path(batchrunner.__file__).parent
 FLOORS = [
-    {"errors", "exits", "quota", "clock", "pacer", "answer", "size"},
+    {"errors", "exits", "quota", "clock", "pacer", "answer", "size", "growth"},
     {"schedule"},
     {"money", "task"},
     {"provider"},

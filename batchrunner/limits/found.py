@@ -12,8 +12,9 @@ A refusal comes at once and an answer may take a minute, so a question that was 
 
 from dataclasses import dataclass
 from enum import StrEnum
-from math import exp, floor, inf, log
+from math import floor, inf
 
+from batchrunner.growth import grown
 from batchrunner.limits.algorithm import Algorithm
 from batchrunner.limits.clock import GUARD
 from batchrunner.limits.periods import PERIODS
@@ -95,11 +96,6 @@ class _Edge:
     at: float
     accepted: float = 0.0  # since
     lately: float = 0.0  # a second, before it
-
-
-def _grown(each: float, times: float, *, most: float) -> float:
-    """*each* to the power of *times*, *most* at the most: after hours the power itself would be no float any more."""
-    return exp(min(times * log(each), log(most)))
 
 
 class Found:
@@ -295,7 +291,7 @@ class Found:
             + [(floor(now / MINUTE) + 1) * MINUTE]
         )
         first_step = max(ASK, 0.5 * self._unit / self.rate) if self._rated else ASK
-        steps = now + first_step * _grown(ASK_GROWTH, self._asked - 1, most=max(ASK_MAX / first_step, 1.0))
+        steps = now + grown(first_step, self._asked - 1, by=ASK_GROWTH, most=max(ASK_MAX, first_step))
         likely = [max(end + GUARD, now + ASK_NEAR) for end in usual if now < end + GUARD < steps]
         self._ask_at = min(likely, default=steps)
 
@@ -395,11 +391,11 @@ class Found:
     def _creep_up(self, cost: float, now: float) -> None:
         """Until its first edge a rate grows by the second; a measured one creeps."""
         if not self._measured:
-            self.limit *= _grown(GROWTH, now - self._grown_at, most=GROWTH_EACH)
+            self.limit *= grown(1.0, now - self._grown_at, by=GROWTH, most=GROWTH_EACH)
             self._grown_at = now
             return
         if self._lowered:  # without a measure: that was a guess
-            self.limit *= _grown(REGROWTH, now - self._grown_at, most=REGROWTH_EACH)
+            self.limit *= grown(1.0, now - self._grown_at, by=REGROWTH, most=REGROWTH_EACH)
             self._grown_at = now
             return
         self._clean += cost
