@@ -59,13 +59,14 @@ class Lane:
         limiter: Limiter,
         *,
         siblings: "list[Lane]",
+        estimate: TokenEstimate | None = None,
         answered: bool = False,
         canary: int = 0,
         measure: Measure = by_bytes,
     ) -> None:
         self.name = f"{route.name}/{model}"
         self.route, self.model = route, model
-        self.limiter, self.estimate = limiter, TokenEstimate()
+        self.limiter, self.estimate = limiter, estimate or TokenEstimate()
         self.measure = measure
         self.answered = answered
         self.canary = Canary(0 if answered else canary)

@@ -3,22 +3,21 @@
 And keeps what this run learns, in the job's database and for all jobs of this user.
 """
 
-from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from hashlib import blake2b
 from pathlib import Path
 
 from batchrunner.config import Endpoint, Route
-from batchrunner.db.earlier import Earlier, Sent
+from batchrunner.db.earlier import Earlier
 from batchrunner.db.store import Store
 from batchrunner.lane import Lane
 from batchrunner.learned import find_learned, keep_learned, read_learned
+from batchrunner.limits.estimate import TokenEstimate
 from batchrunner.limits.limiter import Limiter
 from batchrunner.record import Belief
 from batchrunner.size import Measure, by_bytes
 
-REMEMBER = 60.0  # seconds of earlier sends that still count against the limits
 UNUSABLE = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)  # what beliefs of no use raise
 
 
@@ -35,30 +34,28 @@ class LaneMaker:
         learned: Path | None,
         measure: Measure = by_bytes,
         warn: Callable[[str], None],
-        now: float,
     ) -> None:
         self._earlier, self._job_id = Earlier(store), job_id
         self._canary, self._learned, self._warn = canary, learned, warn
         self._believes, self._measure = believe, measure
+        self._counts = measure is not by_bytes
         self._shared = read_learned(learned, warn=warn) if believe and learned is not None else []
-        self._sent: defaultdict[str | None, list[Sent]] = defaultdict(list)
-        for sent in self._earlier.recent_sends(since=now - REMEMBER):
-            self._sent[sent.lane].append(sent)
 
     def make(self, route: Route, model: str, siblings: list[Lane], now: float) -> Lane:
         """What the user states holds for all models of a route together, so they have one limiter from the start."""
         name = f"{route.name}/{model}"
-        sent = self._sent.pop(name, [])
+        limiter, estimate = self._start(route, model, now)
         if siblings and (route.limits.rpm or route.limits.tpm):
             limiter = siblings[0].limiter
-            _remember(limiter, sent, now)
-        else:
-            limiter = self._limiter(route, model, sent, now)
+        for sent in self._earlier.recent_sends(name, since=now - limiter.memory):
+            if not sent.refused:
+                limiter.remember(sent.at, sent.cost, now)
         return Lane(
             route,
             model,
             limiter,
             siblings=siblings,
+            estimate=estimate,
             answered=self._earlier.has_answered(self._job_id, name),
             canary=self._canary,
             measure=self._measure,
@@ -66,24 +63,35 @@ class LaneMaker:
 
     def keep(self, lanes: Iterable[Lane], now: float) -> None:
         """In the database, so that a run that is killed has not learned it in vain."""
-        self._earlier.believe(*(_belief(lane, now) for lane in lanes))
+        self._earlier.believe(*(self._belief(lane, now) for lane in lanes))
 
     def share(self, lanes: Iterable[Lane], now: float) -> None:
         """With the other jobs of this user."""
         if self._learned is not None:
-            keep_learned(self._learned, *(_belief(lane, now) for lane in lanes), warn=self._warn)
+            keep_learned(self._learned, *(self._belief(lane, now) for lane in lanes), warn=self._warn)
 
-    def _limiter(self, route: Route, model: str, recent: Iterable[Sent], now: float) -> Limiter:
-        limiter = _blank(route, now)
+    def _start(self, route: Route, model: str, now: float) -> tuple[Limiter, TokenEstimate]:
+        """As an earlier run left them, or blank."""
         for belief in self._known(route, model):
+            limiter, estimate = _blank(route, now), TokenEstimate()
             try:
                 limiter.believe(belief.value, now=now)
-                break
+                prompts = belief.value.get("prompts")
+                if prompts is not None and prompts["counted"] == self._counts:
+                    estimate.believe(prompts)
             except UNUSABLE:  # of another version, or edited: half of it may be believed by now
                 self._warn("what an earlier run learned of the limits can't be used, and is learned anew")
-                limiter = _blank(route, now)
-        _remember(limiter, recent, now)
-        return limiter
+            else:
+                return limiter, estimate
+        return _blank(route, now), TokenEstimate()
+
+    def _belief(self, lane: Lane, now: float) -> Belief:
+        endpoint, prompts = lane.route.endpoint, lane.estimate.beliefs()
+        value = {**lane.limiter.beliefs(), "state": asdict(lane.limiter.state(now))}
+        if prompts is not None:
+            value["prompts"] = {"counted": self._counts, **prompts}
+        key = _fingerprint(endpoint)
+        return Belief(endpoint=endpoint.base_url, key_label=key, model=lane.model, value=value, at=now)
 
     def _known(self, route: Route, model: str) -> list[Belief]:
         """What earlier runs of this job, and other jobs of this user, learned of these limits; the newest first."""
@@ -97,18 +105,6 @@ class LaneMaker:
 def _blank(route: Route, now: float) -> Limiter:
     limits = route.limits
     return Limiter(limits, now=now, start=limits.concurrency if limits.stated_concurrency else 1)
-
-
-def _remember(limiter: Limiter, recent: Iterable[Sent], now: float) -> None:
-    for sent in recent:
-        if not sent.refused:
-            limiter.remember(sent.at, sent.cost, now)
-
-
-def _belief(lane: Lane, now: float) -> Belief:
-    endpoint = lane.route.endpoint
-    value = {**lane.limiter.beliefs(), "state": asdict(lane.limiter.state(now))}
-    return Belief(endpoint=endpoint.base_url, key_label=_fingerprint(endpoint), model=lane.model, value=value, at=now)
 
 
 def _fingerprint(endpoint: Endpoint) -> str:

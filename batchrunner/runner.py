@@ -162,7 +162,7 @@ class Runner:
             currency=self._purse.state.currency,
         )
         self._believed_at = now
-        self._maker = self._make_maker(now)
+        self._maker = self._make_maker()
         self._lanes = Lanes(options.routes, self._maker.make)
         self._coordinator = self._make_coordinator()
         return self.loaded
@@ -200,7 +200,7 @@ class Runner:
 
     # -- private
 
-    def _make_maker(self, now: float) -> LaneMaker:
+    def _make_maker(self) -> LaneMaker:
         options = self._options
         return LaneMaker(
             self._store,
@@ -210,7 +210,6 @@ class Runner:
             learned=options.learned,
             measure=options.measure,
             warn=self._warn,
-            now=now,
         )
 
     def _make_client(self, route: Route) -> Client:

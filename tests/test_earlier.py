@@ -27,12 +27,15 @@ def test_sends_of_the_last_window_are_remembered_but_not_what_never_left(queue: 
     first, second, third = queue.lease(1, 2, 3)
     queue.end(success(first), released(second), failure(third, TaskState.PENDING, status=429))
     queue.lease(4, at=NOW + 1)
-    assert [(sent.at, sent.refused) for sent in earlier.recent_sends(since=NOW)] == [
+    queue.execute("UPDATE attempt SET lane = 'here/m'")
+    queue.lease(5, at=NOW + 1)
+    assert [(sent.at, sent.refused) for sent in earlier.recent_sends("here/m", since=NOW)] == [
         (NOW, False),
         (NOW, True),
         (NOW + 1, False),
     ]
-    assert len(earlier.recent_sends(since=NOW + 0.5)) == 1
+    assert len(earlier.recent_sends("here/m", since=NOW + 0.5)) == 1
+    assert not earlier.recent_sends("there/m", since=NOW)
 
 
 def test_what_was_learned_of_limits_is_found_again(earlier: Earlier) -> None:

@@ -172,6 +172,21 @@ def test_a_restart_does_not_get_a_second_burst() -> None:
     assert meter["remaining"] == pytest.approx(100, abs=2)
 
 
+def test_a_run_that_goes_on_starts_with_as_many_in_flight_as_were_let_in() -> None:
+    """Where answers take long and nothing was ever refused, feeling the way from one again would cost minutes."""
+    took = []
+    limiter = Limiter(LimitSettings(), now=START)
+    for night in range(2):
+        start = START + 86_400 * night
+        again = Limiter(LimitSettings(), now=start)
+        again.believe(limiter.beliefs(), now=start)
+        limiter = again
+        took.append(play(Rules(), 300, limiter=limiter, start=start, latency=lambda _: 20.0).elapsed)
+    assert took[0] > 140
+    assert took[1] < 100
+    assert limiter.slots.refused_at is None
+
+
 def played_out(rules: Rules) -> dict[str, Any]:
     """What a limiter believes after a window's worth of requests and more."""
     limiter = Limiter(LimitSettings(), now=START)

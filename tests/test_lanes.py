@@ -25,6 +25,7 @@ from batchrunner.limits.limiter import Limiter
 from batchrunner.loader import load
 from batchrunner.quota import Dimension, Quota, Window
 from batchrunner.retry import Stop
+from batchrunner.size import Measure, Size, by_bytes
 from batchrunner.task import Failure, FailureClass, Lease, Outcome, Report, Success, TaskState, Usage
 
 NOW = 1_790_000_000.0
@@ -90,6 +91,11 @@ class Bench:
         with self.store.transaction() as connection:
             rows = connection.exec_driver_sql("SELECT custom_id FROM task WHERE state = 'failed' ORDER BY id")
             return [row[0] for row in rows]
+
+
+def maker_of(b: Bench, *, canary: int = 0, measure: Measure = by_bytes) -> LaneMaker:
+    """What a run that starts now makes its lanes with."""
+    return LaneMaker(b.store, b.job_id, canary=canary, believe=True, learned=None, measure=measure, warn=pytest.fail)
 
 
 @contextmanager
@@ -358,15 +364,41 @@ def test_a_new_run_knows_what_each_lane_sent_and_whether_it_answered() -> None:
         first, second = b.exchange().leases
         b.fail(first, FailureClass.BAD_REQUEST, want=0, status=400)
         leases = b.answer(second, want=3).leases
-        maker = LaneMaker(b.store, b.job_id, canary=1, believe=True, learned=None, warn=pytest.fail, now=b.now + 59)
+        maker, later = maker_of(b, canary=1), b.now + 59
         for name, answered in (("a", False), ("b", True)):
-            lane = maker.make(route(name), "m", [], b.now)
+            lane = maker.make(route(name), "m", [], later)
             sends = 1 + sum(lease.lane == lane.name for lease in leases)
-            assert lane.limiter.state(b.now).sent_1m == sends
+            assert lane.limiter.state(later).sent_1m == sends
             assert lane.answered == answered
-        assert maker.make(route("a"), "other", [], b.now).limiter.state(b.now).sent_1m == 0
-        late = LaneMaker(b.store, b.job_id, canary=1, believe=True, learned=None, warn=pytest.fail, now=b.now + 61)
-        assert late.make(route("a"), "m", [], b.now + 61).limiter.state(b.now + 61).sent_1m == 0
+        assert maker.make(route("a"), "other", [], later).limiter.state(later).sent_1m == 0
+        assert maker.make(route("a"), "m", [], b.now + 61).limiter.state(b.now + 61).sent_1m == 0
+
+
+def test_a_window_longer_than_a_minute_is_not_used_twice_by_starting_again() -> None:
+    """Of an hour's limit that nobody tells of, only our own log of that hour knows what is left."""
+    with bench(["m"] * 20) as b:
+        more = b.open_up()
+        b.answer(*more, want=0)
+        hour = {"dimension": "requests", "kind": "found", "algorithm": "sliding window", "period": 3600.0}
+        (lane,) = b.lanes
+        lane.limiter.believe({"meters": [hour | {"limit": 1 + len(more)}]}, now=b.now)
+        maker = maker_of(b)
+        maker.keep(b.lanes, b.now)
+        again = maker.make(route("a"), "m", [], b.now + 1800).limiter
+        assert again.wait(10.0, b.now + 1800) == pytest.approx(1800, abs=5)
+
+
+def test_what_prompts_take_is_remembered_for_who_measures_alike() -> None:
+    """A factor that was learned of bytes says nothing of what a tokenizer counts."""
+    with bench(["m"] * 20) as b:
+        b.answer(*b.open_up(), want=0)
+        (lane,) = b.lanes
+        assert lane.estimate.beliefs() is not None
+        maker_of(b).keep(b.lanes, b.now)
+        alike = maker_of(b).make(route("a"), "m", [], b.now)
+        assert alike.estimate.beliefs() == lane.estimate.beliefs()
+        exact = maker_of(b, measure=lambda _: Size(10.0, counted=True)).make(route("a"), "m", [], b.now)
+        assert exact.estimate.beliefs() is None
 
 
 def test_what_is_stated_holds_for_all_models_together() -> None:
@@ -374,7 +406,7 @@ def test_what_is_stated_holds_for_all_models_together() -> None:
     stated = Route(name="a", endpoint=Endpoint(base_url="http://a"), limits=LimitSettings(rpm=60))
     with bench(["m", "n"] * 4) as b:
         b.answer(*b.open_up(), want=0)
-        maker = LaneMaker(b.store, b.job_id, canary=0, believe=True, learned=None, warn=pytest.fail, now=b.now)
+        maker = maker_of(b)
         siblings: list[Lane] = []
         lanes = [maker.make(stated, model, siblings, b.now) for model in ("m", "n")]
         assert lanes[0].limiter is lanes[1].limiter

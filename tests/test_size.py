@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchrunner.limits.estimate import UNKNOWN_MEDIUM, TokenEstimate
+from batchrunner.limits.estimate import UNKNOWN_MEDIUM, UNKNOWN_OUTPUT, TokenEstimate
 from batchrunner.size import BYTES_PER_TOKEN, Size, by_bytes
 
 IMAGE = bytes(range(256)) * 2000  # half a megabyte
@@ -96,3 +96,40 @@ def test_an_estimate_is_always_some_tokens(replies: list[tuple[int, int, int, in
     for size in (Size(1), Size(10**6), Size(10, 20)):
         assert 1.0 <= estimate.prompt(size) < float("inf")
         assert 0.0 < estimate.surely(size) <= estimate.prompt(size)
+
+
+def learned(factor: float, constant: float) -> TokenEstimate:
+    """What prompts of several sizes took."""
+    estimate = TokenEstimate()
+    for tokens in range(100, 1700, 100):
+        estimate.learn(Size(float(tokens)), round(factor * tokens + constant), 5)
+    return estimate
+
+
+def test_what_prompts_took_is_known_to_the_next_run() -> None:
+    """What answers took is not: that is the other job's own."""
+    beliefs = learned(0.8, 12).beliefs()
+    assert beliefs is not None
+    again = TokenEstimate()
+    again.believe(beliefs)
+    assert again.prompt(Size(1000.0)) == pytest.approx(812, rel=0.01)
+    assert again.output(None) == UNKNOWN_OUTPUT
+    assert again.beliefs() == beliefs
+    assert TokenEstimate().beliefs() is None
+
+
+def test_another_jobs_prompts_fail_nothing_as_too_large() -> None:
+    """Their tokens may have been shorter; only answers of this job say more than its bytes."""
+    beliefs = learned(2.0, 0).beliefs()
+    assert beliefs is not None
+    again = TokenEstimate()
+    again.believe(beliefs)
+    assert again.surely(Size(1000.0)) == pytest.approx(700)
+    again.learn(Size(1000.0), 2000, 5)
+    assert again.surely(Size(1000.0)) == pytest.approx(1400, rel=0.01)
+
+
+@pytest.mark.parametrize("beliefs", [{}, {"factor": "x"}, {"factor": 1e9, "constant": 0, "medium": 1}])
+def test_what_is_no_belief_of_prompts_is_not_believed(beliefs: dict[str, Any]) -> None:
+    with pytest.raises((KeyError, TypeError, ValueError)):
+        TokenEstimate().believe({"constant": 0.0, "medium": 1.0} | beliefs)

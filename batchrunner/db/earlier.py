@@ -1,9 +1,7 @@
 """What a run takes over from earlier ones: beliefs about limits, what was sent a moment ago, and who ever answered."""
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from sqlalchemy import select
 
@@ -12,8 +10,10 @@ from batchrunner.db.store import Store
 from batchrunner.record import Belief
 
 _SENDS = """
-    SELECT lane, coalesce(sent_at, leased_at), cost, coalesce(status = 429, 0) FROM attempt
-    WHERE leased_at >= ? AND outcome IS NOT 'released' AND id > ? ORDER BY id
+    SELECT coalesce(sent_at, leased_at), cost, coalesce(status = 429, 0) FROM attempt
+    WHERE lane = :lane AND leased_at >= :since AND outcome IS NOT 'released' AND id > :after
+        AND id > coalesce((SELECT id FROM attempt WHERE leased_at < :since ORDER BY id DESC LIMIT 1), 0)
+    ORDER BY id
 """
 _ANSWERED = """
     SELECT EXISTS (SELECT 1 FROM attempt WHERE lane = ? AND outcome = 'success'
@@ -26,7 +26,6 @@ _BELIEVE = "INSERT OR REPLACE INTO belief (endpoint, key_label, model, value, up
 class Sent:
     """One send of the recent past, for limits that hold across restarts."""
 
-    lane: str | None
     at: float
     cost: float
     refused: bool
@@ -38,14 +37,17 @@ class Earlier:
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    def recent_sends(self, *, since: float, limit: int = 200_000) -> list[Sent]:
-        """What was sent since *since*, oldest first, whatever became of it."""
-        rows = self._all(_SENDS, since, self._store.last_attempt_id() - limit)
-        return [Sent(lane=row[0], at=row[1], cost=row[2], refused=bool(row[3])) for row in rows]
+    def recent_sends(self, lane: str, *, since: float, limit: int = 200_000) -> list[Sent]:
+        """What was sent there since *since*, oldest first, whatever became of it; of the newest *limit* attempts."""
+        newest = {"lane": lane, "since": since, "after": self._store.last_attempt_id() - limit}
+        with self._store.transaction() as connection:
+            rows = connection.exec_driver_sql(_SENDS, newest).all()
+        return [Sent(at=row[0], cost=row[1], refused=bool(row[2])) for row in rows]
 
     def has_answered(self, job_id: int, lane: str) -> bool:
         """Whether a task of the job was ever answered there."""
-        return bool(self._all(_ANSWERED, lane, job_id)[0][0])
+        with self._store.transaction() as connection:
+            return bool(connection.exec_driver_sql(_ANSWERED, (lane, job_id)).scalar_one())
 
     def belief(self, endpoint: str, key_label: str, model: str) -> Belief | None:
         """What an earlier run learned of this endpoint's limits."""
@@ -65,7 +67,3 @@ class Earlier:
         if rows:
             with self._store.transaction() as connection:
                 connection.exec_driver_sql(_BELIEVE, rows)
-
-    def _all(self, query: str, *parameters: object) -> Sequence[Any]:
-        with self._store.transaction() as connection:
-            return connection.exec_driver_sql(query, parameters).all()

@@ -8,6 +8,9 @@ take what they took on the average so far, beyond the text around them.
 
 import re
 from collections import deque
+from collections.abc import Mapping
+from math import isfinite
+from typing import Any
 
 from batchrunner.size import Size
 
@@ -35,6 +38,7 @@ class TokenEstimate:
         self._n = self._x = self._y = self._xx = self._xy = 0.0
         self._outputs: deque[int] = deque(maxlen=REMEMBERED)
         self._expected: float | None = None
+        self._believed = False  # factor and constant are an earlier run's
 
     def cost(self, size: Size, body: str, *, endpoint: str = "chat/completions") -> float:
         """Tokens to reserve for a request; *size* is the body's."""
@@ -44,8 +48,13 @@ class TokenEstimate:
         return max(1.0, self._text(size) + self.medium * size.media)
 
     def surely(self, size: Size) -> float:
-        """The least a prompt takes; of what is no text nothing is sure before an answer told of it."""
-        return SURELY * (self.prompt(size) if self._media else max(1.0, self._text(size)))
+        """The least a prompt takes; of what is no text nothing is sure before an answer told of it.
+
+        Nor of another job's prompts, before some of this one's were answered.
+        """
+        if self._media:
+            return SURELY * self.prompt(size)
+        return SURELY * max(1.0, self._text(size) if self._n else min(self._text(size), size.tokens))
 
     def output(self, most: int | None) -> float:
         """Expected tokens of an answer that may have at most *most*."""
@@ -66,6 +75,20 @@ class TokenEstimate:
         if self._expected is None or len(self._outputs) < LEARN_FROM or self._n % 8 < 1:
             ordered = sorted(self._outputs)
             self._expected = float(ordered[min(int(QUANTILE * len(ordered)), len(ordered) - 1)])
+
+    def beliefs(self) -> dict[str, float] | None:
+        """What prompts take, as JSON for the next run; what answers take is each job's own. None: not known yet."""
+        if self._n < LEARN_FROM and not self._media and not self._believed:
+            return None
+        return {"factor": self.factor, "constant": self.constant, "medium": self.medium}
+
+    def believe(self, beliefs: Mapping[str, Any]) -> None:
+        """Start from what an earlier run learned; answers correct it. Raises KeyError, TypeError or ValueError."""
+        factor, constant, medium = (float(beliefs[name]) for name in ("factor", "constant", "medium"))
+        if not (FACTOR_LEAST <= factor <= FACTOR_MOST and isfinite(constant) and 0 <= medium <= MEDIUM_MOST):
+            raise ValueError(f"a prompt takes no {factor} tokens and {constant} for one of the size")
+        self.factor, self.constant, self.medium = factor, constant, medium
+        self._believed = True
 
     def _text(self, size: Size) -> float:
         return self.constant + self.factor * size.tokens

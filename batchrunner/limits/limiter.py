@@ -166,7 +166,7 @@ class Limiter:
 
     def beliefs(self) -> dict[str, Any]:
         """What was learned, as JSON for the database."""
-        slots = {"slots": self.slots.limit, "slots_refused_at": self.slots.refused_at}
+        slots = {"slots": self.slots.limit, "slots_safe": self.slots.safe, "slots_refused_at": self.slots.refused_at}
         return {"meters": self._windows.beliefs(), **slots}
 
     def changes(self) -> list[Change]:
@@ -181,9 +181,15 @@ class Limiter:
         for seen in beliefs.get("meters", ()):
             self._windows.believe(seen, now=now)
         if beliefs.get("slots_refused_at") is not None:
-            self.slots.refused_at = int(beliefs["slots_refused_at"])
-            self.slots.believe(int(beliefs["slots"]))
+            self.slots.believe(int(beliefs["slots"]), refused_at=int(beliefs["slots_refused_at"]))
+        elif beliefs.get("slots_safe") is not None:
+            self.slots.believe(int(beliefs["slots_safe"]))
         self._note(now, "an earlier run")
+
+    @property
+    def memory(self) -> float:
+        """Seconds of what earlier runs sent that should be given to ``remember``: a minute, or a longer window."""
+        return self._windows.memory
 
     def remember(self, sent: float, cost: float, now: float) -> None:
         """A send of an earlier run, at *sent*, oldest first: it still counts in every window that was open then."""

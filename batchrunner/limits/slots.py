@@ -34,6 +34,7 @@ class Slots:
         self.in_flight = 0
         self.generation = 0
         self.refused_at: int | None = None  # the limit that was once too much
+        self.let_in = 0  # the most that were in flight with one that was answered
         self.doubtful = False  # it may have been something else that refused: ask soon
         self._limit = float(min(start, most))
         self._ceiling = most if start >= most else min(most, UNTOLD)
@@ -66,6 +67,7 @@ class Slots:
 
         *beside*: how many were in flight when it left, itself included.
         """
+        self.let_in = max(self.let_in, beside)
         if self._limit < self._before:
             self._limit = min(self._limit + 1.0 / self._limit, self._before)
             return
@@ -167,9 +169,19 @@ class Slots:
         self._before = max(self._before, self._limit)
         self._limit = max(1.0, self._limit / 2)
 
-    def believe(self, limit: int) -> None:
-        """Start from what an earlier run learned."""
-        self._limit = float(min(max(limit, 1), self.most))
+    @property
+    def safe(self) -> int:
+        """So many may most likely be in flight at once the next time as well."""
+        return max(1, min(self.let_in, floor(max(self._limit, self._before))))
+
+    def believe(self, limit: int, *, refused_at: int | None = None) -> None:
+        """Start from what an earlier run learned: so many were let in, and at *refused_at* they were too many.
+
+        Where nothing was ever refused, it is no reason to let in fewer than else.
+        """
+        self.refused_at = refused_at
+        limit = max(limit, 1 if refused_at is not None else self.limit)
+        self._limit = float(min(limit, self.most))
         self._ceiling = max(self._ceiling, self.limit)
 
     def _grow(self, now: float) -> None:

@@ -245,6 +245,13 @@ class Windows:
             self._told[dimension, kind] = meter
             self._found.pop(dimension, None)
 
+    @property
+    def memory(self) -> float:
+        """Seconds of earlier sends that only we can know of: of the longest window that no reply tells of."""
+        untold = [watch.period for watch in self._stated.values()]
+        found = [found.period for found in self._found.values() if found.mode is Mode.WINDOW]
+        return max([MINUTE, *untold, *found])
+
     def remember(self, sent: float, cost: float, now: float) -> None:
         """A send of an earlier run, at *sent*, oldest first: it still counts in every window that was open then."""
         for (dimension, _), watch in self._watches():
