@@ -11,9 +11,12 @@ from batchrunner.canary import Canary
 from batchrunner.config import Route
 from batchrunner.confirm import Confirm
 from batchrunner.db.store import Candidate
+from batchrunner.limits.diary import Diary
 from batchrunner.limits.estimate import TokenEstimate
 from batchrunner.limits.limiter import Limiter, LimiterState, Permit
 from batchrunner.quota import Dimension, Quota
+from batchrunner.record import Change
+from batchrunner.report.rests import LANE, OPEN, standing
 from batchrunner.rest import Rest
 from batchrunner.retry import Stop
 from batchrunner.shared import Kinship
@@ -81,6 +84,7 @@ class Lane:
         self._rest = Rest()
         self._rested: Stop | None = None  # why, and nothing was answered since
         self.is_heard_of = False  # by the user: that it rests
+        self._diary = Diary()
 
     def __repr__(self) -> str:
         return f"<Lane {self.name}>"
@@ -181,6 +185,7 @@ class Lane:
         if self.is_closed(now):
             return False
         self.stop, self._until = stop, now + self._rest.seconds(stop.asked) if stop.later else inf
+        self._diary.note(LANE, standing(self._until), now, f"{stop.reason.kind}: {stop.reason.message}")
         return True
 
     def used_up(self, cost: float, now: float, *, refused: Failure | None = None) -> Stop | None:
@@ -201,6 +206,7 @@ class Lane:
         """After a rest one request goes alone, and its reply tells what there is."""
         if self.stop is not None and not self.is_closed(now):
             self._rested, self.stop = self.stop, None
+            self._diary.note(LANE, OPEN, now, "its rest is over")
             self.limiter.ask_anew()
 
     def _find_kin(self, quota: Quota, now: float) -> None:
@@ -222,6 +228,10 @@ class Lane:
         for _ in range(other.in_flight):
             self.limiter.remember(now, recent.tokens_1m / max(recent.sent_1m, 1), now)
         other.limiter = self.limiter
+
+    def changes(self) -> list[Change]:
+        """What changed since this was last asked: in what is believed of its limits, and whether it rests."""
+        return [*self.limiter.changes(), *self._diary.take()]
 
     def state(self, limiter: LimiterState, now: float) -> LaneState:
         """*limiter*: its limiter's state, one value for all that share it."""

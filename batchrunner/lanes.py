@@ -54,10 +54,8 @@ class Lanes:
     def changes(self) -> list[Change]:
         """Beliefs that changed; where there are several lanes, each says whose it is."""
         if len(self) == 1:
-            return [change for lane in self for change in lane.limiter.changes()]
-        return [
-            replace(change, what=f"{lane.name}: {change.what}") for lane in self for change in lane.limiter.changes()
-        ]
+            return [change for lane in self for change in lane.changes()]
+        return [replace(change, what=f"{lane.name}: {change.what}") for lane in self for change in lane.changes()]
 
     def states(self, now: float) -> tuple[LaneState, ...]:
         limiters = {lane.limiter: lane.limiter.state(now) for lane in self}

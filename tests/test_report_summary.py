@@ -9,7 +9,7 @@ import pytest
 from moment import NOW, progress
 
 from batchrunner.exits import ExitCode
-from batchrunner.record import Answer, Attempt, ErrorGroup, Job, Output, Record, Run, Spending, Story, Totals
+from batchrunner.record import Answer, Attempt, Change, ErrorGroup, Job, Output, Record, Run, Spending, Story, Totals
 from batchrunner.report.hints import HINTS, hint
 from batchrunner.report.status import Status, status_json, status_text
 from batchrunner.report.story import show_text
@@ -199,6 +199,15 @@ def test_a_running_job_shows_its_gauges() -> None:
     text = status_text(status(run=RUN, alive=True, progress=progress()), NOW, 80, zone=UTC)
     assert "running for 22m12s (since 14:09), pid 4711 on box" in text
     assert "◀ limiting" in text
+
+
+def test_a_running_job_says_which_lane_rests() -> None:
+    rests = Change(at=NOW, what="b/m: lane", old="", new="rests until 2026-11-30T07:00:00Z", evidence="used up")
+    told = status(run=RUN, alive=True, progress=progress(), resting=(rests,))
+    assert "b/m: lane rests until 2026-11-30T07:00:00Z: used up" in status_text(told, NOW, 80, zone=UTC)
+    assert status_json(told, NOW)["resting"] == [
+        {"lane": "b/m", "standing": "rests until 2026-11-30T07:00:00Z", "reason": "used up"}
+    ]
 
 
 @pytest.mark.parametrize(

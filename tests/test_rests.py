@@ -71,6 +71,12 @@ def run(b: Bench, server: Month, *, until: float) -> list[str]:
     return said
 
 
+def written(b: Bench) -> list[str]:
+    """What stands in the database of the lane's rests."""
+    with b.store.transaction() as connection:
+        return [row[0] for row in connection.exec_driver_sql("SELECT new FROM event WHERE what = 'lane' ORDER BY id")]
+
+
 @pytest.mark.parametrize("tells", [True, False], ids=["told", "silent"])
 def test_a_month_that_is_used_up_is_asked_after_once_an_hour_and_then_all_go(tells: bool) -> None:
     """The user hears of it, no task fails, and when the month begins one request finds it out."""
@@ -84,10 +90,13 @@ def test_a_month_that_is_used_up_is_asked_after_once_an_hour_and_then_all_go(tel
         assert "tokens a month are left" in said[0]
         assert "nothing says when there will be more, so one request asks after 15m00s" in said[0]
         assert b.coordinator.standing(b.now - 60).limiter.limiting == "allowance"
+        *_, rests = written(b)
+        assert rests.startswith("rests until 20")
         server.left, sends = 100 * LIMIT, len(server.sends)
         run(b, server, until=b.now + 2 * HOUR)
         assert b.count(TaskState.SUCCEEDED) == 60
         assert server.sends[sends + 1] - server.sends[sends] < 1.0
+        assert written(b)[-2:] == [rests, "open"]
 
 
 def test_a_month_that_was_used_up_before_is_found_by_one_request() -> None:

@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 @json_option
 def status(job: str | None, db: str | None, *, as_json: bool) -> int:
     """Where a job stands, and what its last run did."""
+    from batchrunner.cli.running import progress_of
     from batchrunner.db.lock import is_owned
+    from batchrunner.report.rests import not_open
     from batchrunner.report.status import Status, status_json, status_text
     from batchrunner.report.terminal import can_show
 
@@ -33,15 +35,19 @@ def status(job: str | None, db: str | None, *, as_json: bool) -> int:
         alive = is_owned(reader.path)
         newest_job(reader)
         for seen in reader.jobs():
-            runs = reader.runs(seen.id)
+            *_, run = (None, *reader.runs(seen.id))
+            counts, spending = reader.counts(seen.id), _spending(reader, seen)
+            working = run if run is not None and alive and run.ended_at is None else None
             standing = Status(
                 job=seen,
-                counts=reader.counts(seen.id),
-                run=runs[-1] if runs else None,
-                alive=alive and bool(runs) and runs[-1].ended_at is None,
+                counts=counts,
+                run=run,
+                alive=working is not None,
+                progress=None if working is None else progress_of(reader, seen, working, counts, spending),
+                resting=() if working is None else tuple(not_open(reader.changes(working.id))),
                 errors=reader.errors_by_class(seen.id),
                 lanes=reader.lanes(seen.id),
-                spending=_spending(reader, seen),
+                spending=spending,
             )
             if as_json:
                 click.echo(json.dumps(status_json(standing, now), ensure_ascii=False))

@@ -49,7 +49,7 @@ _SAMPLE = """
     FROM sample WHERE run_id = ?
 """
 _BELIEFS = "SELECT endpoint, key_label, model, value, updated_at FROM belief ORDER BY updated_at DESC"
-_CHANGES = "SELECT at, what, old, new, evidence FROM event ORDER BY id"
+_CHANGES = "SELECT at, what, old, new, evidence FROM event WHERE ?1 IS NULL OR run_id = ?1 ORDER BY id"
 _ERRORS = """
     SELECT first.error_class, tasks, custom_id, error_code, message
     FROM (SELECT id, custom_id, attempts, error_class, count(*) AS tasks, min(position)
@@ -140,6 +140,10 @@ class Reader:
         """The gauges of a run, oldest first."""
         return tuple(Sample(*row) for row in self._all(f"{_SAMPLE} ORDER BY at", run_id))
 
+    def first_sample(self, run_id: int) -> Sample | None:
+        rows = self._all(f"{_SAMPLE} ORDER BY at LIMIT 1", run_id)
+        return Sample(*rows[0]) if rows else None
+
     def last_sample(self, run_id: int) -> Sample | None:
         rows = self._all(f"{_SAMPLE} ORDER BY at DESC LIMIT 1", run_id)
         return Sample(*rows[0]) if rows else None
@@ -151,11 +155,12 @@ class Reader:
             Belief(endpoint=row[0], key_label=row[1], model=row[2], value=json.loads(row[3]), at=row[4]) for row in rows
         ]
 
-    def changes(self) -> list[Change]:
-        """The beliefs that changed, oldest first; none where the database is older than that table."""
+    def changes(self, run_id: int | None = None) -> list[Change]:
+        """The beliefs that changed, oldest first, of one run or of all; none where that table is younger."""
         if not self._all("SELECT 1 FROM sqlite_master WHERE name = 'event'"):
             return []
-        return [Change(at=row[0], what=row[1], old=row[2], new=row[3], evidence=row[4]) for row in self._all(_CHANGES)]
+        rows = self._all(_CHANGES, run_id)
+        return [Change(at=row[0], what=row[1], old=row[2], new=row[3], evidence=row[4]) for row in rows]
 
     # -- looked at one by one: as long as the job
 

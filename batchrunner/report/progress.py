@@ -41,9 +41,9 @@ class Progress:
     """A run at one moment.
 
     ``label``: model and host. ``done_before``: tasks that earlier runs finished. Limits are per minute, None = none
-    seen. ``refused`` counts the 429s of this run, ``tokens`` those it used. ``waiting``: seconds until something is
-    sent again. ``eta``: seconds, None while unknown. ``limiting``: rpm, tpm, slots or budget, or a reason in words.
-    ``cost_at_end``: what the whole job will have cost, None while unknown.
+    seen. ``refused`` counts the 429s of this run, ``tokens`` those it used; as ``retries``, None = not known here.
+    ``waiting``: seconds until something is sent again. ``eta``: seconds, None while unknown. ``limiting``: rpm, tpm,
+    slots or budget, or a reason in words. ``cost_at_end``: what the whole job will have cost, None while unknown.
     """
 
     job: str
@@ -60,9 +60,9 @@ class Progress:
     tokens_1m: int
     rpm_limit: float | None = None
     tpm_limit: float | None = None
-    refused: int = 0
-    retries: int = 0
-    tokens: int = 0
+    refused: int | None = 0
+    retries: int | None = 0
+    tokens: int | None = 0
     p50: float | None = None
     p95: float | None = None
     limiting: str = "none"
@@ -120,7 +120,7 @@ def plain_line(progress: Progress, now: float, *, zone: tzinfo | None = None) ->
         f"slots={p.in_flight}/{p.slots}",
         f"limit={'none' if p.limiting in _NOTHING else clean(p.limiting).replace(' ', '_')}",
         f"wait={duration(p.waiting)}" if p.waiting >= MOMENT else "",
-        f"429s={p.refused}",
+        "" if p.refused is None else f"429s={p.refused}",
         _cost_word(p.spending),
         "" if p.eta is None else f"eta={clock(now + p.eta, zone)}",
         f"last: {clean(p.last_problem)}" if p.last_problem and p.waiting >= MOMENT else "",
@@ -255,9 +255,11 @@ def _foot(p: Progress) -> str:
         f"done {p.succeeded:,}",
         f"failed {p.failed:,}",
         f"left {p.left:,}",
-        f"retries {p.retries:,}",
-        f"429s {p.refused:,}",
     ]
+    if p.retries is not None:
+        words.append(f"retries {p.retries:,}")
+    if p.refused is not None:
+        words.append(f"429s {p.refused:,}")
     if p.p50 is not None:
         words.append(f"p50 {latency(p.p50)} p95 {latency(p.p95)}")
     if p.tokens:

@@ -6,12 +6,13 @@ from datetime import tzinfo
 from typing import Any
 
 from batchrunner.money import in_ascii
-from batchrunner.record import ErrorGroup, Job, LaneTotals, Run, Spending
+from batchrunner.record import Change, ErrorGroup, Job, LaneTotals, Run, Spending
 from batchrunner.report.clean import clean
 from batchrunner.report.cost import cost_json, cost_text
 from batchrunner.report.lanes import lane_table, lanes_json
 from batchrunner.report.numbers import clock, duration, instant, percent
 from batchrunner.report.progress import Progress, event, lines
+from batchrunner.report.rests import lane_of
 from batchrunner.report.summary import counts_json, error_table
 from batchrunner.task import Counts, TaskState
 
@@ -20,13 +21,17 @@ DAY = 86_400
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
-    """``run`` is the newest, ``alive`` tells whether its process owns the database, ``progress`` its last gauges."""
+    """``run`` is the newest, ``alive`` tells whether its process owns the database, ``progress`` its last gauges.
+
+    ``resting``: the lanes that take nothing now, as the run wrote it down.
+    """
 
     job: Job
     counts: Counts
     run: Run | None = None
     alive: bool = False
     progress: Progress | None = None
+    resting: tuple[Change, ...] = ()
     errors: tuple[ErrorGroup, ...] = ()
     lanes: tuple[LaneTotals, ...] = ()
     spending: tuple[Spending, ...] = ()
@@ -39,6 +44,7 @@ def status_text(status: Status, now: float, cells: int, *, ascii_only: bool = Fa
         text += ["", *lines(status.progress, now, cells, ascii_only=ascii_only, zone=zone)]
     else:
         text += ["", *_counts(status.counts)]
+    text += [f"  {clean(f'{lane.what} {lane.new}: {lane.evidence}')}" for lane in status.resting]
     if cost := cost_text(status.spending):
         text += ["", f"  cost {cost}"]
     for table in (list(lane_table(status.lanes)), list(error_table(status.errors))):
@@ -68,6 +74,7 @@ def status_json(status: Status, now: float) -> dict[str, Any]:
             "host": run.host,
         },
         "progress": event(status.progress, now) if status.alive and status.progress is not None else None,
+        "resting": [{"lane": lane_of(one), "standing": one.new, "reason": one.evidence} for one in status.resting],
         "cost": cost_json(status.spending),
         "lanes": lanes_json(status.lanes),
         "classes": {group.error_class: group.count for group in status.errors},
