@@ -27,6 +27,7 @@ from batchrunner.spending import Purse, Tariff
 from batchrunner.task import Abandoned, Failure, FailureClass, Lease, Outcome, Report, Sighting, Success, TaskState
 
 WORTH_WAITING = 60.0  # seconds; a rest of a lane that nobody has to be told of
+BITE = 4_000_000  # characters of bodies that one exchange leases; of more, the first would wait for the last's counting
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -222,6 +223,7 @@ class Coordinator:
         blocked: set[str] = set()  # models whose first task has to wait
         spoken_for: set[Limiter] = set()  # an older task waits for them: no younger one may take its place
         self._too_dear = None
+        bite = BITE
         while len(leases) + len(self._unsendable) < want and self._too_dear is None:
             queue = self._backlog.oldest(but=blocked)
             if queue is None:
@@ -229,6 +231,9 @@ class Coordinator:
             found = self._offer(queue, spoken_for, now)
             if isinstance(found, Lease):
                 leases.append(found)
+                bite -= len(found.body)
+                if bite < 0:
+                    return leases, 0.0
             elif found is not None:
                 wait = min(wait, found)
                 blocked.add(queue.model)

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batchrunner.config import Endpoint, LimitSettings, RetrySettings, Route
-from batchrunner.coordinator import WORTH_WAITING, Coordinator, Grant
+from batchrunner.coordinator import BITE, WORTH_WAITING, Coordinator, Grant
 from batchrunner.db.store import NO_LAST, Store
 from batchrunner.jobfile.options import ReadOptions
 from batchrunner.lane import Lane
@@ -51,11 +51,18 @@ class Bench:
     """A store with *tasks* tasks, a coordinator over it, and a clock moved by hand."""
 
     def __init__(
-        self, folder: Path, tasks: int, *, hold: bool = False, limit: int | None = None, patience: float = WORTH_WAITING
+        self,
+        folder: Path,
+        tasks: int,
+        *,
+        hold: bool = False,
+        limit: int | None = None,
+        patience: float = WORTH_WAITING,
+        length: int = 1,
     ) -> None:
         job = folder / "job.jsonl"
         lines = [
-            {"custom_id": f"t{n}", "body": {"model": "m", "messages": [{"role": "user", "content": str(n)}]}}
+            {"custom_id": f"t{n}", "body": {"model": "m", "messages": [{"role": "user", "content": f"{n:{length}}"}]}}
             for n in range(tasks)
         ]
         job.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
@@ -101,11 +108,9 @@ class Bench:
 
 
 @contextmanager
-def bench(
-    tasks: int, *, hold: bool = False, limit: int | None = None, patience: float = WORTH_WAITING
-) -> Iterator[Bench]:
+def bench(tasks: int, **options: Any) -> Iterator[Bench]:
     with TemporaryDirectory() as folder:
-        made = Bench(Path(folder), tasks, hold=hold, limit=limit, patience=patience)
+        made = Bench(Path(folder), tasks, **options)
         try:
             yield made
         finally:
@@ -122,6 +127,14 @@ def test_an_attempt_is_on_disk_before_its_lease_is_given() -> None:
         (lease,) = b.exchange().leases
         assert b.row("SELECT task_id, outcome FROM attempt") == (lease.task_id, None)
         assert b.count(TaskState.RUNNING) == 1
+
+
+def test_large_bodies_are_leased_in_bites() -> None:
+    """Who counts their tokens takes seconds over 512 of them; the first need not wait for the last."""
+    with bench(9, length=BITE * 2 // 5) as b:
+        grant = b.exchange(b.report(b.exchange().leases[0], ANSWER), want=8)
+        assert (len(grant.leases), grant.wait) == (3, 0.0)
+        assert len(b.exchange(want=5).leases) == 3
 
 
 def test_an_answer_ends_its_task() -> None:
