@@ -13,20 +13,18 @@ from typing import assert_never
 
 from batchrunner.backlog import Backlog, Queue
 from batchrunner.config import RetrySettings
-from batchrunner.confirm import Finding
 from batchrunner.db.store import NO_LAST, Closing, Store
 from batchrunner.db.waiting import Waiting
 from batchrunner.entries import closing, opening
+from batchrunner.judge import WORTH_WAITING, Judge
 from batchrunner.lane import Lane, Ticket
 from batchrunner.lanes import Lanes, first_free
 from batchrunner.limits.limiter import Limiter
 from batchrunner.logbook import Logbook, Standing
-from batchrunner.report.rests import rest_word
-from batchrunner.retry import Done, GiveUp, Limit, Retry, Snooze, Stop, Verdict, decide
+from batchrunner.retry import Done, GiveUp, Limit, Retry, Snooze, Stop, Verdict
 from batchrunner.spending import Purse, Tariff
-from batchrunner.task import Abandoned, Failure, FailureClass, Lease, Outcome, Report, Sighting, Success, TaskState
+from batchrunner.task import Abandoned, Failure, Lease, Outcome, Report, Sighting, Success, TaskState
 
-WORTH_WAITING = 60.0  # seconds; a rest of a lane that nobody has to be told of
 BITE = 4_000_000  # characters of bodies that one exchange leases; of more, the first would wait for the last's counting
 
 
@@ -67,17 +65,15 @@ class Coordinator:
     ) -> None:
         self._store, self._lanes = store, lanes
         self._job_id, self._run_id = job_id, run_id
-        self._policy, self._rng, self._hold = policy, rng, hold
-        self._patience = patience
+        self._hold, self._patience = hold, patience
         self._backlog = Backlog(Waiting(store, job_id, last=last))
         self._purse = purse or Purse(Tariff())
         self._attempt_id = store.last_attempt_id()
         self._leased = 0
         self._unsendable: list[Report] = []
         self._too_dear: Queue | None = None  # its first task may cost more than is left
-        self._revived: list[Lease] = []  # their tasks failed, and are to go again
-        self._notices: list[str] = []
         self._logbook = Logbook(store.counts(job_id))
+        self._judge = Judge(lanes, self._logbook, policy=policy, rng=rng, patience=patience)
 
     def exchange(
         self, reports: Sequence[Report], *, want: int, now: float, sightings: Sequence[Sighting] = ()
@@ -112,7 +108,9 @@ class Coordinator:
             lane.settle(report)
         self._note(report)
         spent = self._purse.settle(lease, outcome)
-        verdict = self._judge(report, lane, now)
+        verdict = self._judge.judge(report, lane, now, is_last=self._is_last)
+        if isinstance(verdict, Retry):
+            self._logbook.retry()
         if isinstance(verdict, GiveUp):
             report = replace(report, outcome=verdict.reason)  # its words say why
         self._leased -= 1
@@ -129,72 +127,10 @@ class Coordinator:
         if isinstance(outcome, Success | Failure) and outcome.usage is not None:
             self._logbook.use(outcome.usage)
 
-    def _judge(self, report: Report, lane: Lane, now: float) -> Verdict:
-        lease, outcome = report.lease, report.outcome
-        outage = lane.limiter.breaker.is_open
-        verdict = decide(outcome, failures=lease.failures, policy=self._policy, rng=self._rng, outage=outage)
-        if isinstance(verdict, Snooze) and isinstance(outcome, Failure) and outcome.kind is FailureClass.RATE_LIMIT:
-            gone = lane.used_up(lease.cost, now, refused=outcome)
-            verdict = gone or self._turned_down(verdict, outcome, lease, lane, now)
-        elif isinstance(outcome, Failure) and outcome.is_page and not lane.answered:
-            verdict = Stop(outcome)  # nothing here ever answered: the wrong place rather than a page that passes
-        elif isinstance(verdict, GiveUp):
-            verdict = self._doubt(verdict, lease, lane, now)
-        if isinstance(verdict, Stop) and not verdict.later:
-            verdict = self._confirmed(verdict, lease, lane)
-        if isinstance(verdict, Stop):
-            self._shut(lane, verdict, now)
-        if isinstance(verdict, Retry):
-            self._logbook.retry()
-        self._notices += self._purse.words()
-        if word := lane.canary.word():
-            self._notices.append(f"canary{f' at {lane.name}' if len(self._lanes) > 1 else ''}: {word}")
-        return verdict
-
-    def _confirmed(self, stop: Stop, lease: Lease, lane: Lane) -> Verdict:
-        """What may be one request's fault, a second task has to say as well."""
-        match lane.confirm.find(lease.task_id, stop.reason, left=1 if self._is_last else self._logbook.counts.left):
-            case Finding.EVERYBODY:
-                return stop
-            case Finding.THIS_ONE:
-                return GiveUp(stop.reason)
-            case Finding.UNSURE:
-                return Snooze(lane.confirm.wait(lease.task_id, stop.reason.kind))
-
-    def _turned_down(self, verdict: Snooze, failure: Failure, lease: Lease, lane: Lane, now: float) -> Snooze | GiveUp:
-        """Refused for a rate, and not for the first time."""
-        silent = failure.is_silent(lease.cost)
-        found = lane.turned_down.refused(lease.task_id, lease.cost, now, alone=self._is_last, silent=silent)
-        if isinstance(found, str):
-            return GiveUp(replace(failure, message=f"{failure.message} ({found})"))
-        return Snooze(max(verdict.after, found))
-
     @property
     def _is_last(self) -> bool:
         """Whether the run has no task left but the one that is looked at."""
-        return self._leased <= 1 and not self._revived and all(queue.is_idle for queue in self._backlog)
-
-    def _doubt(self, verdict: GiveUp, lease: Lease, lane: Lane, now: float) -> GiveUp | Stop:
-        """Is this task at fault, or would every other fail as well?"""
-        failure = verdict.reason
-        if failure.kind is FailureClass.MALFORMED_SUCCESS and not lane.answered:
-            return Stop(failure)  # nothing here ever answered: the wrong place rather than a bad answer
-        lane.canary.failed(lease, failure)
-        if not lane.canary.is_dead:
-            return verdict
-        stop = Stop(replace(failure, message=f"{failure.message} (so it was with each of {lane.canary.size} tasks)"))
-        self._shut(lane, stop, now)
-        self._revived += [one for one in lane.canary.unpaid if one.task_id != lease.task_id]
-        return stop if failure.usage is None else verdict
-
-    def _shut(self, lane: Lane, stop: Stop, now: float) -> None:
-        """The lane takes nothing more, or rests; the user hears of it now if the run goes on."""
-        for closed in self._lanes.close(lane, stop, now):
-            rest, alone = closed.rest(now), len(self._lanes) == 1
-            is_news = not (stop.later and closed.is_heard_of)
-            if is_news and (not alone or (stop.later and WORTH_WAITING < rest <= self._patience)):
-                closed.is_heard_of = True
-                self._notices.append(rest_word(stop, rest, now, lane="" if alone else closed.name))
+        return self._leased <= 1 and not self._judge.revived and all(queue.is_idle for queue in self._backlog)
 
     def _destination(self, lease: Lease, outcome: Outcome, verdict: Verdict, now: float) -> tuple[TaskState, float]:
         match verdict:
@@ -267,7 +203,7 @@ class Coordinator:
         """Whether one of them is to rest now: replies told that too little is left there for what this task costs."""
         gone = [(lane, stop) for lane, cost in lanes if (stop := lane.used_up(cost, now)) is not None]
         for lane, stop in gone:
-            self._shut(lane, stop, now)
+            self._judge.shut(lane, stop, now)
         return bool(gone)
 
     def _refuse(self, queue: Queue, lane: Lane, cost: float, now: float) -> None:
@@ -345,22 +281,21 @@ class Coordinator:
                 self._run_id,
                 closings=closings,
                 openings=openings,
-                revived=[lease.task_id for lease in self._revived],
+                revived=[lease.task_id for lease in self._judge.revived],
                 sample=sample,
                 changes=changes,
             )
-        for lease in self._revived:
+        for lease in self._judge.revived:
             self._again(lease, now)
             self._logbook.move(TaskState.FAILED, TaskState.PENDING)
-        self._revived.clear()
+        self._judge.revived.clear()
 
     def _grant(self, leases: Sequence[Lease], wait: float, stop: Stop | Limit | None) -> Grant:
-        notices, self._notices = tuple(self._notices), []
         return Grant(
             leases=tuple(leases),
             wait=0.0 if self._unsendable else wait,
             finished=not self._leased and all(queue.is_idle for queue in self._backlog),
             stop=stop,
             paces={lane.name: lane.limiter.pace for lane in self._lanes},
-            notices=notices,
+            notices=(*self._judge.notices(), *self._purse.words()),
         )

@@ -21,12 +21,13 @@ from batchrunner import __version__
 from batchrunner.api.client import Client
 from batchrunner.clock import Clock
 from batchrunner.config import Endpoint, LimitSettings, RetrySettings, Route, RunSettings
-from batchrunner.coordinator import WORTH_WAITING, Coordinator, Grant
+from batchrunner.coordinator import Coordinator, Grant
 from batchrunner.db.lock import OwnerLock
 from batchrunner.db.store import NO_LAST, Store
 from batchrunner.errors import BatchRunnerError, JobFileError
 from batchrunner.exits import ExitCode
 from batchrunner.jobfile.options import ReadOptions
+from batchrunner.judge import WORTH_WAITING
 from batchrunner.lanemaker import LaneMaker
 from batchrunner.lanes import Lanes
 from batchrunner.loader import STDIN, Decide, Loaded, load

@@ -16,9 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batchrunner.config import Endpoint, LimitSettings, RetrySettings, Route
-from batchrunner.coordinator import BITE, WORTH_WAITING, Coordinator, Grant
+from batchrunner.coordinator import BITE, Coordinator, Grant
 from batchrunner.db.store import NO_LAST, Store
 from batchrunner.jobfile.options import ReadOptions
+from batchrunner.judge import WORTH_WAITING
 from batchrunner.lane import Lane
 from batchrunner.lanes import Lanes
 from batchrunner.limits.limiter import Limiter
