@@ -5,7 +5,8 @@ from math import inf
 import pytest
 
 from batchrunner.limits.algorithm import Algorithm
-from batchrunner.limits.found import PASSED, SLOWEST, Found, Mode
+from batchrunner.limits.asking import PASSED
+from batchrunner.limits.found import SLOWEST, Found, Mode
 
 NOW = 1_000_030.0  # ten seconds before a minute of the clock begins: 1,000,020 + 60 = 1,000,080 is the next but one
 

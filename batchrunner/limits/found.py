@@ -1,8 +1,7 @@
 """A limit at a server that tells nothing of it: found from what it accepts, and from when it refuses.
 
 An *edge* is the first refusal after a time of acceptance: at that moment nothing was left. What happens after it tells
-the two kinds of server apart, so one request at a time asks, step by step and at the moments when windows usually end.
-A refusal comes at once and an answer may take a minute, so a question that was not refused soon has passed.
+the two kinds of server apart, so one request at a time asks (asking.py).
 
 * it soon passes again: capacity comes back steadily (a bucket). Between two edges the server gave exactly what it
   accepted in that time, so accepted / seconds is its rate. We go at that rate, creeping upwards until the next edge.
@@ -16,26 +15,15 @@ from math import floor, inf
 
 from batchrunner.growth import grown
 from batchrunner.limits.algorithm import Algorithm
+from batchrunner.limits.asking import AHEAD, EPSILON, FIRST_STEP, LATE, MINUTE, Asking
 from batchrunner.limits.clock import GUARD
 from batchrunner.limits.periods import PERIODS
 from batchrunner.limits.spent import Spent
 
-EPSILON = 1e-6
-MINUTE = 60.0
 SPAN = 3600.0  # seconds of sends that are kept while no period is known
 SMOOTH = 1 / 8  # of a new cost, in the usual one
-AHEAD = 0.1  # seconds that permits may have been given ahead, at the old rate
 
-# asking, one request at a time
-ASK = 0.3  # seconds from an edge to the first question; then ever longer
-ASK_GROWTH = 1.6
-ASK_MAX = 60.0
-ASK_NEAR = 0.5  # seconds at the least to such a moment; a little after it is as good
-ASK_LATE = 1.0  # seconds after a window's end that a question may come, and still tell that it ended
 SOON = 1.5  # seconds; a question that passes by then means a bucket
-TRIP_FADES = 0.9  # at each refusal
-TRIPS = 4.0  # times the way of a refusal without one, and the question has passed, however long its answer takes;
-PASSED = 1.0  # seconds of that at the least
 COUNTED = 1.5  # times a window's length after its beginning, by which a count of it has passed something again
 PAUSE = 0.5  # seconds, for a count that is full to go down
 SNAP = 0.05  # by which a window may seem longer than it is
@@ -132,12 +120,8 @@ class Found:
         self._clean = 0.0
         self._creep = CREEP
         self._grown_at = now
-        self._asked = 0
-        self._ask_at = now
-        self._question: tuple[float, float] | None = None  # its cost, and when it left
-        self._trip = 0.0  # seconds, of the slowest refusal lately
+        self._asking = Asking(now=now)
         self._last_no = -inf
-        self._ended: float | None = None  # the period at whose end it still refused
         self._counted = 0.0  # the rate of such a count
         self._step = 1.0  # requests
         self._unit = 1.0  # what a request usually costs
@@ -179,9 +163,7 @@ class Found:
             case Mode.OPEN:
                 return 0.0
             case Mode.ASKING:
-                if self._question is not None:
-                    return max(self._passes_at - now, EPSILON)
-                return max(self._ask_at - now, 0.0)
+                return self._asking.wait(now)
             case Mode.RATE:
                 missing = min(cost, self._burst) - self._level
                 return max(self._at - now, 0.0) + (missing / self.rate if missing > EPSILON else 0.0)
@@ -203,7 +185,7 @@ class Found:
         self._unit = cost if self._began_at == at else self._unit + (cost - self._unit) * SMOOTH
         self._count(cost)
         if self.mode is Mode.ASKING:
-            self._question = cost, at
+            self._asking.sent(cost, at)
 
     def charge(self, extra: float) -> None:
         """Correct an earlier charge: positive is a debt, negative a refund."""
@@ -216,7 +198,7 @@ class Found:
     def refund(self, cost: float) -> None:
         """One that was sent did not count: if it was a question, it is asked again."""
         self.charge(-cost)
-        self._question = None
+        self._asking.drop()
 
     def _count(self, cost: float) -> None:
         self._level -= cost
@@ -228,7 +210,7 @@ class Found:
         """A reply that was no refusal."""
         self._advance(now)
         if self.mode is Mode.ASKING:
-            if self._is_question(sent_at):
+            if self._asking.is_question(sent_at):
                 self._answered(cost, sent_at)
         elif self.mode is Mode.RATE:
             self._creep_up(cost, now)
@@ -241,9 +223,7 @@ class Found:
         self._give_back(cost, sent_at)
         if sent_at <= self._last_no:
             return
-        if self._is_question(sent_at):
-            self._question = None
-        self._trip = max(now - sent_at, self._trip * TRIP_FADES)
+        self._asking.refused(sent_at, now)
         self._blocks = retry_after is not None
         self._last_no = now + (AHEAD if self.mode is Mode.RATE else 0.0)
         match self.mode:
@@ -273,41 +253,23 @@ class Found:
         if first:
             if self.mode is not Mode.WINDOW:
                 since = max(now - LATELY, self._began_at or -inf)
-                self._edge = _Edge(now, self.log.total, self.log.since(since) / max(now - since, ASK))
+                self._edge = _Edge(now, self.log.total, self.log.since(since) / max(now - since, FIRST_STEP))
             self._windowed, self._rated = self.mode is Mode.WINDOW, self.mode is Mode.RATE
-            self._base, self._asked, self._ended, self._question = _Edge(now), 0, None, None
-            self.mode = Mode.ASKING
-        begin = self._edge.at if self._began_at is None else self._began_at
-        ended = next((period for period in PERIODS if begin + period <= now <= begin + period + ASK_LATE), None)
-        if ended is not None and ended != self._ended:
-            self._ended, self._asked = ended, 0
-        self._asked += 1
-        if retry_after is not None:
-            self._ask_at = now + max(retry_after, EPSILON)
-            return
-        usual = (
-            [begin + period for period in PERIODS]
-            + [self._burst_at + self.period]
-            + [(floor(now / MINUTE) + 1) * MINUTE]
-        )
-        first_step = max(ASK, 0.5 * self._unit / self.rate) if self._rated else ASK
-        steps = now + grown(first_step, self._asked - 1, by=ASK_GROWTH, most=max(ASK_MAX, first_step))
-        likely = [max(end + GUARD, now + ASK_NEAR) for end in usual if now < end + GUARD < steps]
-        self._ask_at = min(likely, default=steps)
+            self._base, self.mode = _Edge(now), Mode.ASKING
+            self._asking.begin()
+        step = max(FIRST_STEP, 0.5 * self._unit / self.rate) if self._rated else FIRST_STEP
+        again_at = self._burst_at + self.period
+        self._asking.again(now, retry_after, begun_at=self._begun_at, again_at=again_at, step=step)
 
     @property
-    def _passes_at(self) -> float:
-        """When a refusal of the question would have been here."""
-        assert self._question is not None
-        return self._question[1] + max(PASSED, TRIPS * self._trip)
-
-    def _is_question(self, sent_at: float) -> bool:
-        return self._question is not None and sent_at >= self._question[1] - AHEAD
+    def _begun_at(self) -> float:
+        """When the first window began, if a window begins with a send."""
+        return self._edge.at if self._began_at is None else self._began_at
 
     def _answered(self, cost: float, sent_at: float) -> None:
         """The question passed: by when it did, a bucket or a window."""
-        self._question = None
-        begin = self._edge.at if self._began_at is None else self._began_at
+        self._asking.drop()
+        begin, ended = self._begun_at, self._asking.ended
         limit = max(self._edge.accepted - cost, 1.0)
         evidence = f"{limit:g} were accepted, the next only {sent_at - self._edge.at:.1f} s later"
         took = sent_at - self._edge.at
@@ -322,17 +284,13 @@ class Found:
             if self.at_once < SINGLE:
                 guess = max(guess, self._edge.lately)
             self._go_at(
-                max(guess, self._unit / max(took, ASK)), f"refused after {limit:g}, and passed again after {took:.1f} s"
+                max(guess, self._unit / max(took, FIRST_STEP)),
+                f"refused after {limit:g}, and passed again after {took:.1f} s",
             )
             return
-        if (
-            self._ended is not None
-            and self._opening is None
-            and not self._windowed
-            and sent_at <= begin + COUNTED * self._ended
-        ):
+        if ended is not None and self._opening is None and not self._windowed and sent_at <= begin + COUNTED * ended:
             # nothing was forgotten at a window's end, but soon after it: two windows' counts weighed by time
-            self._counted = limit / self._ended * SETTLED
+            self._counted = limit / ended * SETTLED
             self._go_at(self._counted, evidence)
             self._base, self._edge, self._measured = _Edge(sent_at, cost), _Edge(sent_at, cost), True
             return
@@ -370,13 +328,10 @@ class Found:
     def _period(self, begin: float, sent_at: float) -> float | None:
         """The usual length of a window that ended between the last refusal and this success."""
         for period in PERIODS:
-            if (
-                self._edge.at < begin + period <= sent_at + EPSILON
-                and sent_at - begin <= period * (1 + SNAP) + ASK_LATE
-            ):
+            if self._edge.at < begin + period <= sent_at + EPSILON and sent_at - begin <= period * (1 + SNAP) + LATE:
                 return period
         boundary = floor(sent_at / MINUTE) * MINUTE
-        return MINUTE if self._edge.at < boundary and sent_at - boundary <= ASK_LATE else None
+        return MINUTE if self._edge.at < boundary and sent_at - boundary <= LATE else None
 
     # -- a rate
 
@@ -471,7 +426,7 @@ class Found:
     def _edge_of_window(self, now: float, retry_after: float | None) -> None:
         used = self.log.total
         if retry_after is not None and retry_after > self.period:  # longer than any window of that length
-            self.period = next((period for period in PERIODS if period >= retry_after - ASK_LATE), PERIODS[-1])
+            self.period = next((period for period in PERIODS if period >= retry_after - LATE), PERIODS[-1])
         if now > self._edges_from + self.period / 2:
             self._edges, self._edges_from = 0, now
         self._edges += 1
@@ -505,5 +460,5 @@ class Found:
             self._level = min(self._level + passed * self.rate, self._burst)
         elif self.mode is not Mode.OPEN:
             self._level = 0.0
-        if self._question is not None and now >= self._passes_at:
-            self._answered(*self._question)
+        if (question := self._asking.passed(now)) is not None:
+            self._answered(*question)
