@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from batchrunner.budget import Budget
 from batchrunner.config import Route
-from batchrunner.cost import ADVISED, cost_of, most, wants_cap
+from batchrunner.cost import ADVISED, CHAT, RESPONSES, TEXT, cost_of, most, wants_cap
 from batchrunner.errors import ConfigError
 from batchrunner.money import Money, money_text
 from batchrunner.prices import Priced, Prices
@@ -24,6 +24,7 @@ CAP = f"--param max_tokens={ADVISED}"
 UNCAPPED = f", for it does not say max_tokens ({CAP})"
 # What such a reply says of its usage may not be all of it.
 CUT_OFF = frozenset({FailureClass.TRUNCATED, FailureClass.TIMEOUT, FailureClass.NETWORK})
+WRITES = frozenset({CHAT, TEXT, RESPONSES})  # an answer, which is paid for: without its length the cost is not known
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -240,6 +241,7 @@ class Purse:
         if isinstance(outcome, Released):
             return 0
         usage = outcome.usage
-        if usage is not None and usage.total and not (isinstance(outcome, Failure) and outcome.kind in CUT_OFF):
+        is_cut = isinstance(outcome, Failure) and outcome.kind in CUT_OFF
+        if usage is not None and usage.total and not is_cut and (usage.is_whole or lease.endpoint not in WRITES):
             return cost_of(usage, model.price)
         return None if isinstance(outcome, Success) or outcome.maybe_charged else 0

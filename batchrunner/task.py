@@ -81,12 +81,16 @@ class Lease:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
-    """Tokens a request did use, as the provider says. ``cached`` is part of prompt, ``reasoning`` of completion."""
+    """Tokens a request did use, as the provider says. ``cached`` is part of prompt, ``reasoning`` of completion.
+
+    ``is_whole``: it told of prompt and answer both, so that 0 is no gap.
+    """
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cached_tokens: int = 0
     reasoning_tokens: int = 0
+    is_whole: bool = field(default=True, compare=False)
 
     @property
     def total(self) -> int:

@@ -258,6 +258,31 @@ def test_a_strange_usage_never_costs_the_answer(usage: str) -> None:
             Usage(prompt_tokens=20, completion_tokens=1, cached_tokens=16),
         ),
         ({"input_tokens": 5, "output_tokens": 7}, Usage(prompt_tokens=5, completion_tokens=7)),
+        (
+            {"input_tokens": 10, "output_tokens": 5, "cache_read_input_tokens": 1000, "cache_creation_input_tokens": 9},
+            Usage(prompt_tokens=1019, completion_tokens=5, cached_tokens=1000),
+        ),
+        (
+            {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15, "cache_read_input_tokens": 1000},
+            Usage(prompt_tokens=1010, completion_tokens=5, cached_tokens=1000),
+        ),
+        (  # a gateway's, which counts it within the prompt
+            {"prompt_tokens": 1010, "completion_tokens": 5, "total_tokens": 1015, "cache_read_input_tokens": 1000},
+            Usage(prompt_tokens=1010, completion_tokens=5, cached_tokens=1000),
+        ),
+        ({"prompt_tokens": 20, "total_tokens": 27}, Usage(prompt_tokens=20, completion_tokens=7)),
+        ({"completion_tokens": 7, "total_tokens": 27}, Usage(prompt_tokens=20, completion_tokens=7)),
+        ({"prompt_tokens": 20.0, "completion_tokens": 7.0}, Usage(prompt_tokens=20, completion_tokens=7)),
+        (
+            {
+                "prompt_tokens": 20,
+                "completion_tokens": 7,
+                "total_tokens": "27",
+                "prompt_tokens_details": [],
+                "completion_tokens_details": {"reasoning_tokens": None},
+            },
+            Usage(prompt_tokens=20, completion_tokens=7),
+        ),
     ],
 )
 def test_usage_in_each_providers_way(usage: dict[str, Any], read: Usage) -> None:
@@ -266,6 +291,26 @@ def test_usage_in_each_providers_way(usage: dict[str, Any], read: Usage) -> None
     outcome = read_reply(200, [], json.dumps(answer).encode(), now=NOW)
     assert isinstance(outcome, Success)
     assert outcome.usage == read
+
+
+@pytest.mark.parametrize(
+    "usage",
+    [
+        {"prompt_tokens": 20},
+        {"prompt_tokens": 20, "completion_tokens": None},
+        {"prompt_tokens": 20, "completion_tokens": -1, "total_tokens": 19},
+        {"prompt_tokens": -20, "completion_tokens": 7},
+        {"prompt_tokens": "20", "completion_tokens": 7},
+        {"completion_tokens": 7},
+        {"total_tokens": 27},
+    ],
+)
+def test_a_usage_that_tells_of_one_side_only_says_so(usage: dict[str, Any]) -> None:
+    """What it does not tell of is no 0."""
+    answer = {"choices": [{"message": {"content": "yes"}}], "usage": usage}
+    outcome = read_reply(200, [], json.dumps(answer).encode(), now=NOW)
+    assert outcome.usage is not None
+    assert not outcome.usage.is_whole
 
 
 _TEXT = st.text(st.characters(codec="latin-1"), max_size=40)

@@ -163,6 +163,7 @@ def failed(kind: FailureClass, **more: object) -> Failure:
         (ANSWER, PAID),
         (Success(status=200, body=b"{}"), None),  # no usage: nobody knows
         (Success(status=200, body=b"{}", usage=Usage()), None),
+        (Success(status=200, body=b"{}", usage=Usage(prompt_tokens=10, is_whole=False)), None),  # and the answer?
         (failed(FailureClass.BAD_REQUEST, status=400), 0),
         (failed(FailureClass.RATE_LIMIT, status=429), 0),
         (failed(FailureClass.OVERLOADED, status=503), 0),

@@ -42,22 +42,26 @@ class _Head:
 
 
 class _Details(msgspec.Struct):
-    cached_tokens: int | None = None
-    reasoning_tokens: int | None = None
+    cached_tokens: Any = None
+    reasoning_tokens: Any = None
 
 
 class _Usage(msgspec.Struct):
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-    input_tokens: int | None = None
-    output_tokens: int | None = None
-    total_tokens: int | None = None
-    cached_tokens: int | None = None  # Moonshot's place
-    prompt_cache_hit_tokens: int | None = None  # DeepSeek's
-    prompt_tokens_details: _Details | None = None
-    completion_tokens_details: _Details | None = None
-    input_tokens_details: _Details | None = None
-    output_tokens_details: _Details | None = None
+    """Whatever stands in a field is looked at later: one that makes no sense spoils no other."""
+
+    prompt_tokens: Any = None
+    completion_tokens: Any = None
+    input_tokens: Any = None
+    output_tokens: Any = None
+    total_tokens: Any = None
+    cached_tokens: Any = None  # Moonshot's place
+    prompt_cache_hit_tokens: Any = None  # DeepSeek's
+    cache_read_input_tokens: Any = None  # Anthropic's, also behind a gateway
+    cache_creation_input_tokens: Any = None
+    prompt_tokens_details: Any = None
+    completion_tokens_details: Any = None
+    input_tokens_details: Any = None
+    output_tokens_details: Any = None
 
 
 class _Message(msgspec.Struct):
@@ -314,28 +318,52 @@ def _usage(value: Any) -> _Tokens:
         seen = msgspec.convert(value, _Usage)
     except msgspec.ValidationError:
         return None
-    prompt = _count(seen.prompt_tokens, seen.input_tokens)
     completion = _count(seen.completion_tokens, seen.output_tokens)
     total = _count(seen.total_tokens)
-    if prompt is None and completion is None:
-        prompt = total
-        if prompt is None:
-            return None
-    if completion is not None and total is not None:
-        completion = max(completion, total - (prompt or 0))  # xAI's and Gemini's has no reasoning in it, which is paid
-    cached = seen.prompt_tokens_details or seen.input_tokens_details or _Details()
-    reasoning = seen.completion_tokens_details or seen.output_tokens_details or _Details()
+    prompt = _prompt(seen, total)
+    if prompt is None and completion is None and total is None:
+        return None
+    if prompt is None:
+        prompt_told = total if completion is None else _rest(total, completion)
+    else:
+        prompt_told = prompt
+        rest = _rest(total, prompt)  # xAI's and Gemini's total has the reasoning in it, which is paid
+        completion = rest if completion is None else max(completion, rest or 0)
+    cached = _details(seen.prompt_tokens_details, seen.input_tokens_details)
+    reasoning = _details(seen.completion_tokens_details, seen.output_tokens_details)
+    hits = (seen.cached_tokens, seen.prompt_cache_hit_tokens, seen.cache_read_input_tokens)
     return Usage(
-        prompt_tokens=prompt or 0,
+        prompt_tokens=prompt_told or 0,
         completion_tokens=completion or 0,
-        cached_tokens=_count(cached.cached_tokens, seen.cached_tokens, seen.prompt_cache_hit_tokens) or 0,
+        cached_tokens=_count(cached.cached_tokens, *hits) or 0,
         reasoning_tokens=_count(reasoning.reasoning_tokens) or 0,
+        is_whole=prompt_told is not None and completion is not None,
     )
 
 
-def _count(*candidates: int | None) -> int | None:
+def _prompt(seen: _Usage, total: int | None) -> int | None:
+    """Anthropic counts what came from its cache, or went into it, beside the prompt; gateways mostly within it."""
+    prompt = _count(seen.prompt_tokens, seen.input_tokens)
+    beside = (_count(seen.cache_read_input_tokens) or 0) + (_count(seen.cache_creation_input_tokens) or 0)
+    if prompt is None:
+        return None
+    is_its_own = seen.prompt_tokens is None and total is None
+    return prompt + beside if is_its_own or beside > prompt else prompt
+
+
+def _rest(total: int | None, part: int) -> int | None:
+    return None if total is None or total < part else total - part
+
+
+def _details(*candidates: Any) -> _Details:
+    """The first that is an object; a list stands for none where PHP wrote it."""
+    return next((msgspec.convert(each, _Details) for each in candidates if isinstance(each, dict)), _Details())
+
+
+def _count(*candidates: Any) -> int | None:
     """The first that can be a number of tokens."""
-    return next((value for value in candidates if value is not None and 0 <= value <= TOKENS_MAX), None)
+    numbers = (each for each in candidates if isinstance(each, int | float) and not isinstance(each, bool))
+    return next((int(each) for each in numbers if 0 <= each <= TOKENS_MAX and each == int(each)), None)
 
 
 def _excerpt(body: bytes) -> str:
