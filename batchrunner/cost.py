@@ -59,10 +59,12 @@ def cost_of(usage: Usage, price: Price) -> int:
     return _whole((prompt - cached) * rates.input + cached * at_cache + answer * rates.output)
 
 
-def expected_cost(price: Price, prompt: float, answer: float) -> float:
-    """Billionths for a request of about so many tokens, none of them from a cache."""
+def expected_cost(price: Price, prompt: float, answer: float, *, cached: float = 0.0) -> float:
+    """Billionths for a request of about so many tokens, *cached* of the prompt's from a cache."""
     rates = price.rates(round(prompt), round(answer))
-    return (prompt * float(rates.input) + answer * float(rates.output)) * float(_NANOS)
+    at_cache = rates.input if rates.cached is None else rates.cached
+    total = (prompt - cached) * float(rates.input) + cached * float(at_cache) + answer * float(rates.output)
+    return total * float(_NANOS)
 
 
 def most(model: Model, endpoint: str, body: str, *, cap: int | None = None) -> int | None:
@@ -105,6 +107,15 @@ def wants_cap(model: Model, endpoint: str, body: str, *, cap: int = ADVISED) -> 
     return capped is not None and (worst is None or worst > FAR * capped)
 
 
+def longest(endpoint: str, body: str) -> int | None:
+    """Tokens of all the answers that a request asks for, as it says itself; None where it does not."""
+    if endpoint == EMBEDDINGS:
+        return 0
+    asked = _read(body)
+    each, count = (None, None) if asked is None else (_cap(asked), _answers(endpoint, asked))
+    return None if each is None or count is None else each * count
+
+
 def _read(body: str) -> _Asked | None:
     try:
         return _READ.decode(body)
@@ -137,15 +148,17 @@ def _output(model: Model, endpoint: str, body: str, cap: int | None) -> int | No
         return None
     said = _cap(asked)
     each = _least(cap if said is None else said, model.max_output)
-    each = model.context if each is None else each
-    if each is None:
-        return None
+    each, count = model.context if each is None else each, _answers(endpoint, asked)
+    return None if each is None or count is None else each * count
+
+
+def _answers(endpoint: str, asked: _Asked) -> int | None:
+    """How many; None where one of the counts is none."""
     counts = [count for count in (asked.n, asked.best_of) if count is not None]
     if not all(map(_is_count, counts)):
         return None
-    answers = max(counts, default=1)
     prompts = len(asked.prompt) if endpoint == TEXT and isinstance(asked.prompt, list) else 1
-    return each * answers * max(prompts, 1)
+    return max(counts, default=1) * max(prompts, 1)
 
 
 def _is_count(value: Any) -> bool:

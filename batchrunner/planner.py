@@ -1,8 +1,9 @@
 """What a run would do: how many requests, tokens and money, how long, and what would hold it up. Pure; sends nothing.
 
 Tokens are estimated as the run itself does (limits/estimate.py), from what answers of this job took so far; where there
-are none yet, an answer is taken to be as long as max_tokens allows, and that is said. Where a price has tiers, each
-request is in that of its expected lengths. The most it can cost is the sum of what a budget would reserve.
+are none yet, an answer is taken to be as long as max_tokens allows, and that is said. Of prompts as much is taken to
+come from a cache as did so far. Where a price has tiers, each request is in that of its expected lengths. The most it
+can cost is the sum of what a budget would reserve.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -10,9 +11,9 @@ from dataclasses import dataclass, field
 
 from batchrunner.check import Checker, Finding, Level
 from batchrunner.config import Route, serving
-from batchrunner.cost import EMBEDDINGS, expected_cost, most, wants_cap
+from batchrunner.cost import expected_cost, longest, most, wants_cap
 from batchrunner.db.history import Took
-from batchrunner.limits.estimate import UNKNOWN_OUTPUT, TokenEstimate, max_tokens
+from batchrunner.limits.estimate import UNKNOWN_OUTPUT, TokenEstimate
 from batchrunner.money import Money
 from batchrunner.plans import Plan, Speed
 from batchrunner.prices import Priced, Prices
@@ -27,34 +28,47 @@ class _Sums:
     """Of one model as one route knows it."""
 
     prompt: float = 0.0
+    cached: float = 0.0
     output: float = 0.0
     cost: float = 0.0
     priced: Priced | None = None
 
-    def add(self, prompt: float, output: float, share: float) -> None:
+    def add(self, prompt: float, cached: float, output: float, share: float) -> None:
         """A request of so many tokens, of which this route gets *share*."""
         self.prompt += prompt * share
+        self.cached += cached * share
         self.output += output * share
         if self.priced is not None and self.priced.model.price is not None:
-            self.cost += expected_cost(self.priced.model.price, prompt, output) * share
+            self.cost += expected_cost(self.priced.model.price, prompt, output, cached=cached) * share
 
 
 @dataclass(slots=True)
 class _Learned:
     estimate: TokenEstimate = field(default_factory=TokenEstimate)
     answers: int = 0
+    prompt: int = 0
+    cached: int = 0
     output: int = 0
+    is_bounded: bool = True  # no answer was longer than its request allowed
 
     def learn(self, one: Took) -> None:
         self.estimate.learn(one.size, one.prompt_tokens, one.completion_tokens)
         self.answers += 1
+        self.prompt += one.prompt_tokens
+        self.cached += min(one.cached_tokens, one.prompt_tokens)
         self.output += one.completion_tokens
+        self.is_bounded = self.is_bounded and (one.longest is None or one.completion_tokens <= one.longest)
+
+    @property
+    def at_cache(self) -> float:
+        """The share of the prompts that came from the provider's cache."""
+        return self.cached / self.prompt if self.answers >= LEAST and self.prompt else 0.0
 
     def expected(self, cap: int | None) -> float:
         """Tokens of an answer: the mean of those before, else all that it may have."""
         if self.answers >= LEAST:
             mean = self.output / self.answers
-            return mean if cap is None else min(mean, cap)
+            return min(mean, cap) if cap is not None and self.is_bounded else mean
         return UNKNOWN_OUTPUT if cap is None else float(cap)
 
 
@@ -114,6 +128,7 @@ class Planner:
         return Plan(
             **self._counts,
             prompt_tokens=prompt,
+            cached_tokens=round(sum(one.cached for one in sums)),
             output_tokens=output,
             output_most=self._output_most,
             learned=sum(each.answers for each in self._learned.values() if each.answers >= LEAST),
@@ -130,13 +145,14 @@ class Planner:
 
     def _add(self, request: Request, routes: Sequence[Route]) -> None:
         """A request that several lanes take is reckoned in equal parts; at most, it goes to the dearest."""
-        cap = 0 if request.endpoint == EMBEDDINGS else max_tokens(request.body)
+        cap = longest(request.endpoint, request.body)
         size = self._measure(request.body)
         self._counted += size.counted
         bounds, wants = [], False
         for route in routes:
             sums, learned = self._of(route, request.model or "")
-            sums.add(learned.estimate.prompt(size), learned.expected(cap), 1 / len(routes))
+            prompt = learned.estimate.prompt(size)
+            sums.add(prompt, prompt * learned.at_cache, learned.expected(cap), 1 / len(routes))
             priced = sums.priced
             bounds.append(None if priced is None else most(priced.model, request.endpoint, request.body))
             wants = wants or (priced is not None and wants_cap(priced.model, request.endpoint, request.body))

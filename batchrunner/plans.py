@@ -33,6 +33,7 @@ class Plan:
     failed: int
     rejected: int
     prompt_tokens: int
+    cached_tokens: int
     output_tokens: int
     output_most: int | None
     learned: int

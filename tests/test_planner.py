@@ -19,6 +19,7 @@ from batchrunner.planner import Planner
 from batchrunner.plans import Speed
 from batchrunner.prices import OwnPrice, Prices
 from batchrunner.provider import Model, Provider, Tier
+from batchrunner.report.plan import plan_text
 from batchrunner.runner import Runner, RunOptions
 from batchrunner.size import by_bytes
 from batchrunner.spending import SpendSettings
@@ -107,6 +108,48 @@ def test_lengths_are_learned_from_answers() -> None:
     plan = planner.plan(Speed())
     assert (plan.prompt_tokens, plan.output_tokens, plan.learned) == (10, 21, 30)
     assert plan.cost == Money(nanos=10 * 1000 + 21 * 2000, currency="USD")
+
+
+def test_what_came_from_a_cache_comes_from_it_again() -> None:
+    own = OwnPrice(input=Decimal(1), cached=Decimal("0.1"), output=Decimal(2), currency="USD")
+    size = by_bytes(request(max_tokens=100).body)
+    planner = Planner([ROUTE], Prices(own={"m": own}), [Took("m", size, 100, 20, 80)] * 30)
+    planner.see(request(max_tokens=100), None)
+    plan = planner.plan(Speed())
+    assert (plan.prompt_tokens, plan.cached_tokens) == (100, 80)
+    assert plan.cost == Money(nanos=20 * 1000 + 80 * 100 + 20 * 2000, currency="USD")
+    assert "about 100 in, 80 of them cached, 20 out" in plan_text(plan, job="job.jsonl")
+
+
+def test_several_answers_of_a_request_count_together() -> None:
+    """Their cap is one answer's: four of fifteen tokens each are no answer of twenty."""
+    asked = request(max_tokens=20, n=4)
+    size = by_bytes(asked.body)
+    for took, expected in (((), 80), ([Took("m", size, 10, 60, 0, 80)] * 10, 60)):
+        planner = Planner([ROUTE], PRICES, took)
+        planner.see(asked, None)
+        plan = planner.plan(Speed())
+        assert (plan.output_tokens, plan.output_most) == (expected, 80)
+
+
+def test_where_answers_were_longer_than_max_tokens_the_next_are_too() -> None:
+    """Reasoning that it does not bound; a provider that does not know it."""
+    size = by_bytes(request(max_tokens=50).body)
+    planner = Planner([ROUTE], PRICES, [Took("m", size, 10, 200, 0, 50)] * 10)
+    planner.see(request(max_tokens=50), None)
+    plan = planner.plan(Speed())
+    assert plan.output_tokens == 200
+    assert "more than it should ($0.00025): answers were longer than max_tokens" in plan_text(plan, job="job.jsonl")
+
+
+def test_what_is_assumed_is_said() -> None:
+    """Of few answers nothing is learned either."""
+    size = by_bytes(request(max_tokens=100).body)
+    planner = Planner([ROUTE], PRICES, [Took("m", size, 10, 20)] * 3)
+    planner.see(request(max_tokens=100), None)
+    text = plan_text(planner.plan(Speed()), job="job.jsonl")
+    assert "100 out, at most 100 (assumed: as long as each may be, else 512, for too few" in text
+    assert "if all answers are that long, at most $" in text
 
 
 def test_requests_whose_worst_case_is_large_for_want_of_max_tokens_are_counted() -> None:

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from batchrunner.cost import longest
 from batchrunner.db.reader import Reader
 from batchrunner.size import Measure, Size
 from batchrunner.task import TaskState
@@ -16,8 +17,8 @@ _STATES = """
     WHERE job_id = ? AND retired = 0 AND custom_id IN (SELECT value FROM json_each(?))
 """
 _USAGES = """
-    SELECT attempt.id, coalesce(attempt.model, request.model), request.body, attempt.prompt_tokens,
-           attempt.completion_tokens
+    SELECT attempt.id, coalesce(attempt.model, request.model), request.endpoint, request.body, attempt.prompt_tokens,
+           attempt.completion_tokens, coalesce(attempt.cached_tokens, 0)
     FROM attempt JOIN request ON request.task_id = attempt.task_id JOIN task ON task.id = attempt.task_id
     WHERE task.job_id = ? AND attempt.outcome = 'success' AND attempt.prompt_tokens IS NOT NULL
           AND attempt.id < ?
@@ -27,12 +28,14 @@ _USAGES = """
 
 @dataclass(frozen=True, slots=True)
 class Took:
-    """Tokens of one answer; ``size`` is that of its request."""
+    """Tokens of one reply; ``size`` is that of its request, which asked for at most ``longest``, None = any."""
 
     model: str | None
     size: Size
     prompt_tokens: int
     completion_tokens: int
+    cached_tokens: int = 0
+    longest: int | None = None
 
 
 class History(Reader):
@@ -47,6 +50,9 @@ class History(Reader):
         """The newest answers, the oldest of them first; *measure* is for their requests."""
         found, before = list[Took](), sys.maxsize
         while page := self._all(_USAGES, job_id, before, min(PAGE, limit - len(found))):
-            found += [Took(model, measure(body), *tokens) for _, model, body, *tokens in page]
+            found += [
+                Took(model, measure(body), prompt, completion, cached, longest(endpoint, body))
+                for _, model, endpoint, body, prompt, completion, cached in page
+            ]
             before = page[-1][0]
         return found[::-1]

@@ -10,6 +10,8 @@ from batchrunner.plans import Plan
 from batchrunner.report.clean import clean
 from batchrunner.report.numbers import duration, instant, short
 
+ASSUMED = "assumed: as long as each may be, else 512, for too few answers are known"
+
 
 def plan_text(plan: Plan, *, job: str, notes: Sequence[str] = ()) -> str:
     """A block of lines; *notes*: what else is worth knowing."""
@@ -38,6 +40,7 @@ def plan_json(plan: Plan, *, done_at: float | None) -> dict[str, Any]:
         "rejected": plan.rejected,
         "tokens": {
             "prompt": plan.prompt_tokens,
+            "cached": plan.cached_tokens,
             "output": plan.output_tokens,
             "output_most": plan.output_most,
             "answers_learned_from": plan.learned,
@@ -91,9 +94,11 @@ def _tasks(plan: Plan) -> str:
 
 def _tokens(plan: Plan) -> str:
     most = "" if plan.output_most is None else f", at most {short(plan.output_most)}"
-    source = f"as {plan.learned:,} answers before" if plan.learned else "assumed: no answers yet to learn from"
+    source = f"as {plan.learned:,} answers before" if plan.learned else ASSUMED
     counted = " (counted)" if plan.counted == plan.requests > 0 else ""
-    return f"about {short(plan.prompt_tokens)} in{counted}, {short(plan.output_tokens)} out{most} ({source})"
+    cached = f", {short(plan.cached_tokens)} of them cached" if plan.cached_tokens else ""
+    told = f"{short(plan.prompt_tokens)} in{counted}{cached}, {short(plan.output_tokens)} out{most}"
+    return f"about {told} ({source})" if plan.requests else "none"
 
 
 def _cost(plan: Plan) -> str:
@@ -103,8 +108,13 @@ def _cost(plan: Plan) -> str:
         return f"not known: no price for {', '.join(map(clean, plan.unpriced))}; {where} gives one"
     if plan.cost is None:
         return "not known: more than one currency" if plan.requests else "nothing"
-    most = "no bound known" if plan.cost_most is None else f"at most {plan.cost_most}"
-    return f"about {plan.cost}, {most}"
+    if plan.cost_most is None:
+        return f"about {plan.cost}, no bound known"
+    if plan.cost.nanos > plan.cost_most.nanos:
+        return f"about {plan.cost}, more than it should ({plan.cost_most}): answers were longer than max_tokens"
+    if plan.learned or not plan.output_tokens:
+        return f"about {plan.cost}, at most {plan.cost_most}"
+    return f"{plan.cost} if all answers are that long, at most {plan.cost_most}"
 
 
 def _units(money: Money | None) -> float | None:
