@@ -11,9 +11,10 @@ from batchrunner.db.seen import Seen
 from batchrunner.errors import ConfigError
 from batchrunner.jobfile.reader import open_job
 from batchrunner.learned import read_learned
+from batchrunner.money import Money
 from batchrunner.planner import Planner
 from batchrunner.plans import Plan, Speed
-from batchrunner.record import Belief
+from batchrunner.record import Belief, Spending
 from batchrunner.runner import RunOptions
 from batchrunner.spending import tariff_of
 from batchrunner.task import Request
@@ -60,8 +61,18 @@ def first_look(options: RunOptions) -> Sequence[Finding]:
 
 def _plan(planner: Planner, options: RunOptions, history: History | None, job_id: int) -> Plan:
     _show(planner, options, history, job_id)
-    tariff_of(options.routes, planner.models, options.spend)
-    return planner.plan(_speed(options, history, job_id))
+    tariff = tariff_of(options.routes, planner.models, options.spend)
+    earlier = () if history is None else history.spending(job_id)
+    left = _left(options.spend.budget, tariff.currency, earlier)
+    return planner.plan(_speed(options, history, job_id), left)
+
+
+def _left(budget: Money | None, currency: str | None, earlier: Sequence[Spending]) -> Money | None:
+    """Of the budget, which is the job's: what earlier runs spent counts, and what was perhaps charged."""
+    if budget is None:
+        return None
+    gone = sum((one.spent or 0) + one.unsettled for one in earlier if one.currency == currency)
+    return Money(nanos=max(0, budget.nanos - gone), currency=currency)
 
 
 def _show(planner: Planner, options: RunOptions, history: History | None, job_id: int) -> None:

@@ -84,7 +84,7 @@ class Planner:
         self._sums: dict[tuple[str, str], _Sums] = {}
         self._learned: dict[str, _Learned] = {}
         self._counts = dict.fromkeys(("new", "edited", "pending", "done", "failed", "rejected"), 0)
-        self._counted = self._uncapped = 0
+        self._counted = self._uncapped = self._unbounded = 0
         self._output_most: int | None = 0
         self._cost_most: int | None = 0
         self._bad: RejectedLine | None = None
@@ -116,7 +116,7 @@ class Planner:
         self._models.setdefault(request.model or "")
         self._add(request, serving(self._routes, request.model or ""))
 
-    def plan(self, speed: Speed) -> Plan:
+    def plan(self, speed: Speed, budget_left: Money | None = None) -> Plan:
         sums = list(self._sums.values())
         prompt, output = round(sum(one.prompt for one in sums)), round(sum(one.output for one in sums))
         to_send = self._counts["new"] + self._counts["edited"] + self._counts["pending"]
@@ -134,6 +134,8 @@ class Planner:
             learned=sum(each.answers for each in self._learned.values() if each.answers >= LEAST),
             counted=self._counted,
             uncapped=self._uncapped,
+            unbounded=self._unbounded,
+            budget_left=budget_left,
             cost=_money(round(sum(one.cost for one in sums)), currency) if one_currency else None,
             cost_most=_money(self._cost_most, currency) if one_currency else None,
             currency=currency,
@@ -157,6 +159,7 @@ class Planner:
             bounds.append(None if priced is None else most(priced.model, request.endpoint, request.body))
             wants = wants or (priced is not None and wants_cap(priced.model, request.endpoint, request.body))
         self._uncapped += wants
+        self._unbounded += all(bound is None for bound in bounds)
         self._output_most = _plus(self._output_most, cap)
         self._cost_most = _plus(self._cost_most, _dearest(bounds))
 

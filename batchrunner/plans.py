@@ -23,7 +23,8 @@ class Plan:
     ``requests`` are to be sent: ``new`` lines, ``edited`` ones, and those that are pending. ``learned``: the lengths of
     answers are from so many answers, 0 = assumed. ``counted``: so many prompts were measured by a tokenizer, the others
     by their bytes. ``uncapped``: so many have no bound, or one that is far larger, only because they do not say
-    max_tokens.
+    max_tokens; ``unbounded``: so many have none, whichever lane takes them. ``budget_left``: by earlier runs; None
+    where there is no budget.
     """
 
     new: int
@@ -39,6 +40,8 @@ class Plan:
     learned: int
     counted: int
     uncapped: int
+    unbounded: int
+    budget_left: Money | None
     cost: Money | None
     cost_most: Money | None
     currency: str | None

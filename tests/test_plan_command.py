@@ -93,3 +93,35 @@ def test_a_plan_says_what_max_tokens_would_change(terminal: Terminal) -> None:
 def test_a_plan_without_a_price_says_how_to_give_one(terminal: Terminal) -> None:
     planned = terminal("plan", "job.jsonl", "-p", "zhipu", "-m", "glm-x")
     assert 'no price for zhipu/glm-x; [prices."glm-x"] in batchrunner.toml gives one' in planned.stdout
+
+
+def test_a_plan_says_whether_what_is_left_of_the_budget_will_do(tmp_path: Path) -> None:
+    """The budget is the job's, so what earlier runs spent is gone."""
+    with br.Simulator() as server:
+        terminal = Terminal(tmp_path, server)
+        terminal.write("job.jsonl", batch(*"abcdefghijklmnopqrst"))
+        terminal.write("batchrunner.toml", PRICES)
+        words = ("job.jsonl", "--param", "max_tokens=100")
+        assert terminal.run(*words, "--limit", "10").returncode == 0
+        first = json.loads(terminal("status", "job.jsonl", "--json").stdout)["cost"]["spent"]
+        planned = json.loads(terminal("plan", *words, "--budget", "1", "--json").stdout)
+        assert planned["budget_left"] == pytest.approx(1 - first)
+        most, about = planned["cost_most"], planned["cost"]
+        for left, said in (
+            (most + 1e-6, "within the budget"),
+            (most - 1e-6, "may not be within the budget"),
+            (about - 1e-6, "not within the budget"),
+        ):
+            told = terminal("plan", *words, "--budget", f"{first + left:.9f}").stdout
+            assert f"note     {said} of ¥" in told
+            assert "is left" in told
+
+
+def test_a_plan_says_that_a_budget_cannot_be_kept(terminal: Terminal) -> None:
+    """A run would stop at the first request of which nothing bounds what it costs."""
+    words = ("job.jsonl", "--base-url", "http://127.0.0.1:9/v1", "--budget", "5CNY")
+    planned = terminal("plan", *words)
+    assert "the budget of ¥5.00 can't be kept: nothing bounds what 10 of the requests may cost" in planned.stdout
+    assert json.loads(terminal("plan", *words, "--json").stdout)["unbounded"] == 10
+    assert "can't be kept" not in terminal("plan", *words, "--unpriced-ok").stdout
+    assert "can't be kept" not in terminal("plan", *words, "--param", "max_tokens=9").stdout

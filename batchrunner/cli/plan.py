@@ -124,7 +124,6 @@ def _options(
 
 
 def _notes(made: "Plan", options: "RunOptions", done_at: float | None) -> Iterator[str]:
-    from batchrunner.money import money_text
     from batchrunner.schedule import ALWAYS
     from batchrunner.spending import CAP
 
@@ -140,16 +139,35 @@ def _notes(made: "Plan", options: "RunOptions", done_at: float | None) -> Iterat
             f"{made.uncapped:,} of the requests do not say max_tokens, so {_worst(made)}; "
             f"{CAP} bounds that, and lets more go at once where there is a budget"
         )
-    budget = options.spend.budget
-    if budget is not None and made.cost_most is not None:
-        fits = "within" if made.cost_most.nanos <= budget.nanos else "may not be within"
-        yield f"{fits} the budget of {money_text(budget.nanos, budget.currency or made.currency)}"
+    if (word := _budget_word(made, options)) is not None:
+        yield word
     if done_at is not None and options.schedule != ALWAYS:
         yield _by(options.schedule, done_at)
     if made.cost is not None and not options.spend.prices.own:
         for provider in providers:
             if provider.prices_checked is not None:
                 yield f"prices of {provider.title} as of {provider.prices_checked}"
+
+
+def _budget_word(made: "Plan", options: "RunOptions") -> str | None:
+    """Whether what is left of the budget will do."""
+    from batchrunner.money import money_text
+
+    budget, left = options.spend.budget, made.budget_left
+    if budget is None or left is None or not made.requests:
+        return None
+    told = f"the budget of {money_text(budget.nanos, left.currency)}"
+    if made.unbounded and not options.spend.unpriced_ok:
+        return (
+            f"{told} can't be kept: nothing bounds what {made.unbounded:,} of the requests may cost, and a run stops "
+            "at the first of them; --unpriced-ok sends them uncounted"
+        )
+    told += f", of which {left} is left" if left.nanos < budget.nanos else ""
+    if made.cost is None or made.cost_most is None:
+        return f"not all that is sent can be counted in {told}"
+    if made.cost.nanos > left.nanos and made.learned:
+        return f"not within {told}: a run stops when it is reached, and a larger one goes on"
+    return f"{'within' if made.cost_most.nanos <= left.nanos else 'may not be within'} {told}"
 
 
 def _worst(made: "Plan") -> str:
