@@ -1,6 +1,6 @@
 """Makes the plan of a run: reads its job file and what is known of it, and sends nothing."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -77,17 +77,27 @@ def _left(budget: Money | None, currency: str | None, earlier: Sequence[Spending
 
 def _show(planner: Planner, options: RunOptions, history: History | None, job_id: int) -> None:
     with open_job(options.job, options.read) as reader, Seen() as seen:
-        items = islice(reader, options.run.max_tasks)
-        for page in _pages(items):
-            requests = [item for item in page if isinstance(item, Request)]
+        for page in _pages(_lines(reader, seen, options.run.max_tasks)):
+            requests = [item for item, is_task in page if is_task]
             known = {} if history is None else history.states(job_id, [each.custom_id for each in requests])
-            for item in page:
+            for item, is_task in page:
                 if not isinstance(item, Request):
                     planner.reject(item)
-                elif seen.is_new(item.custom_id):
+                elif is_task:
                     planner.see(item, known.get(item.custom_id))
                 else:
                     planner.see_again(item)
+
+
+def _lines(reader: Iterable[Any], seen: Seen, most: int | None) -> Iterator[tuple[Any, bool]]:
+    """Each line and whether it makes a task, up to the last of *most* tasks: a run's --limit counts those alone."""
+    tasks = 0
+    for item in reader:
+        is_task = isinstance(item, Request) and seen.is_new(item.custom_id)
+        yield item, is_task
+        tasks += is_task
+        if tasks == most:
+            return
 
 
 def _pages(items: Iterator[Any]) -> Iterator[list[Any]]:

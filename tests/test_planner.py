@@ -234,6 +234,16 @@ def run(asked: RunOptions) -> Standing:
         return runner.run().standing
 
 
+def test_a_limit_counts_tasks_as_a_run_does(tmp_path: Path) -> None:
+    """Not the lines that are none of them, or the same again."""
+    path = Path(job(tmp_path, 5))
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    path.write_text("".join(["no JSON\n", lines[0], lines[0], *lines[1:]]), encoding="utf-8")
+    for limit, rejected in ((1, 1), (3, 2), (5, 2), (9, 2)):
+        plan = make_plan(options(tmp_path, "http://127.0.0.1:9/v1", limit=limit))
+        assert (plan.new, plan.rejected) == (min(limit, 5), rejected)
+
+
 def test_a_run_comes_to_what_the_plan_said(tmp_path: Path) -> None:
     """After a first slice: requests exactly, tokens and cost within a tenth."""
     job(tmp_path, 300)
