@@ -191,7 +191,8 @@ async def _run(call: _Call) -> Job:
 
 def plan(job: str | Path | Rows, **options: Unpack[Options]) -> Plan:
     """What ``run`` would do with the same options, and nothing is sent: requests, tokens, cost, time. Needs no key."""
-    return make_plan(_told(_asked("plan", options), job, keys=False))
+    asked = _asked("plan", options)
+    return make_plan(_told(asked, job, keys=False), keep=asked["changed"] == "keep")
 
 
 def _call(job: str | Path | Rows, options: Options) -> _Call:

@@ -23,19 +23,19 @@ PAGE = 500  # lines looked up at once
 NEWEST = 2000  # answers to learn from
 
 
-def make_plan(options: RunOptions) -> Plan:
-    """Reads the whole job file, and its database where there is one.
+def make_plan(options: RunOptions, *, keep: bool = False) -> Plan:
+    """Reads the whole job file, and its database where there is one. *keep*: edited lines are not asked again.
 
     Raises JobFileError, StoreError; and ConfigError where a run would, as its budget could not be kept.
     """
     if not options.database.exists():
         planner = Planner(options.routes, options.spend.prices, measure=options.measure)
-        return _plan(planner, options, None, 0)
+        return _plan(planner, options, None, 0, keep=keep)
     with History(options.database) as history:
         job_id = _job_of(history, options)
         took = history.took(job_id, NEWEST, options.measure)
         planner = Planner(options.routes, options.spend.prices, took, measure=options.measure)
-        return _plan(planner, options, history, job_id)
+        return _plan(planner, options, history, job_id, keep=keep)
 
 
 def first_look(options: RunOptions) -> Sequence[Finding]:
@@ -59,8 +59,8 @@ def first_look(options: RunOptions) -> Sequence[Finding]:
     return checker.findings
 
 
-def _plan(planner: Planner, options: RunOptions, history: History | None, job_id: int) -> Plan:
-    _show(planner, options, history, job_id)
+def _plan(planner: Planner, options: RunOptions, history: History | None, job_id: int, *, keep: bool) -> Plan:
+    _show(planner, options, history, job_id, keep=keep)
     tariff = tariff_of(options.routes, planner.models, options.spend)
     earlier = () if history is None else history.spending(job_id)
     left = _left(options.spend.budget, tariff.currency, earlier)
@@ -75,7 +75,7 @@ def _left(budget: Money | None, currency: str | None, earlier: Sequence[Spending
     return Money(nanos=max(0, budget.nanos - gone), currency=currency)
 
 
-def _show(planner: Planner, options: RunOptions, history: History | None, job_id: int) -> None:
+def _show(planner: Planner, options: RunOptions, history: History | None, job_id: int, *, keep: bool) -> None:
     with open_job(options.job, options.read) as reader, Seen() as seen:
         for page in _pages(_lines(reader, seen, options.run.max_tasks)):
             requests = [item for item, is_task in page if is_task]
@@ -84,7 +84,8 @@ def _show(planner: Planner, options: RunOptions, history: History | None, job_id
                 if not isinstance(item, Request):
                     planner.reject(item)
                 elif is_task:
-                    planner.see(item, known.get(item.custom_id))
+                    task = known.get(item.custom_id)
+                    planner.see(item, None if task is None else task.meets(item.fingerprint, keep=keep))
                 else:
                     planner.see_again(item)
 

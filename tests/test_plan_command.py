@@ -125,3 +125,28 @@ def test_a_plan_says_that_a_budget_cannot_be_kept(terminal: Terminal) -> None:
     assert json.loads(terminal("plan", *words, "--json").stdout)["unbounded"] == 10
     assert "can't be kept" not in terminal("plan", *words, "--unpriced-ok").stdout
     assert "can't be kept" not in terminal("plan", *words, "--param", "max_tokens=9").stdout
+
+
+def test_a_plan_knows_the_answers_of_lines_that_are_edited_back(tmp_path: Path) -> None:
+    """Or taken out and put back: a run sends none of them. With --changed keep, no edited line either."""
+    with br.Simulator() as server:
+        terminal = Terminal(tmp_path, server)
+
+        def write(*texts: str) -> None:
+            terminal.write("job.jsonl", batch(*texts))
+
+        def planned(*words: str) -> tuple[int, int, int]:
+            plan = json.loads(terminal("plan", "job.jsonl", *words, "--json").stdout)
+            return plan["requests"], plan["edited"], plan["done"]
+
+        write("a", "b", "c")
+        assert terminal.run("job.jsonl").returncode == 0
+        write("A", "b")
+        assert (planned(), planned("--changed", "keep")) == ((1, 1, 1), (0, 0, 2))
+        assert "1 edited (--changed redo asks them, keep does not)" in terminal("plan", "job.jsonl").stdout
+        assert terminal.run("job.jsonl", "--changed", "redo").returncode == 0
+        write("a", "b", "c")
+        assert planned() == (0, 0, 3)
+        sends = server.score().sends
+        assert terminal.run("job.jsonl", "--changed", "redo").returncode == 0
+        assert server.score().sends == sends == 4

@@ -48,7 +48,7 @@ def plan(context: click.RichContext, /, job: str | None, db: str | None, *, as_j
     from batchrunner.planmaker import make_plan
 
     options, _ = _options(context, job, db, given)
-    show_plan(make_plan(options), options, as_json=as_json)
+    show_plan(make_plan(options, keep=given["changed"] == "keep"), options, as_json=as_json)
     return ExitCode.OK
 
 

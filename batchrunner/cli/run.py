@@ -88,7 +88,7 @@ def run(context: click.RichContext, /, job: str | None, db: str | None, **given:
     if talks["as_json"] and STDIN in wanted.paths:
         raise ConfigError("--json and -o - both need standard output; name a file for the results")
     if given["dry_run"]:
-        show_plan(make_plan(options), options, as_json=talks["as_json"])
+        show_plan(make_plan(options, keep=given["changed"] == "keep"), options, as_json=talks["as_json"])
         return 0
     talk = Talk(
         display=open_display(talks),

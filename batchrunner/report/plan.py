@@ -85,7 +85,7 @@ def findings_json(findings: Sequence[Finding]) -> list[dict[str, Any]]:
 def _tasks(plan: Plan) -> str:
     parts = (
         (plan.new, "new"),
-        (plan.edited, "edited"),
+        (plan.edited, "edited (--changed redo asks them, keep does not)"),
         (plan.pending, "loaded and not done"),
         (plan.done, "done"),
         (plan.failed, "failed (batchrunner retry brings them back)"),
