@@ -1,16 +1,19 @@
 """Makes the plan of a run: reads its job file and what is known of it, and sends nothing."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from batchrunner.check import Checker, Finding, Level
+from batchrunner.config import Route
 from batchrunner.db.history import History
 from batchrunner.db.seen import Seen
 from batchrunner.errors import ConfigError
 from batchrunner.jobfile.reader import open_job
+from batchrunner.lanemaker import UNUSABLE
 from batchrunner.learned import read_learned
+from batchrunner.limits.limiter import Limiter, LimiterState
 from batchrunner.money import Money
 from batchrunner.planner import Planner
 from batchrunner.plans import Plan, Speed
@@ -64,7 +67,7 @@ def _plan(planner: Planner, options: RunOptions, history: History | None, job_id
     tariff = tariff_of(options.routes, planner.models, options.spend)
     earlier = () if history is None else history.spending(job_id)
     left = _left(options.spend.budget, tariff.currency, earlier)
-    return planner.plan(_speed(options, history, job_id), left)
+    return planner.plan(_speed(options, history, job_id, planner.models), left)
 
 
 def _left(budget: Money | None, currency: str | None, earlier: Sequence[Spending]) -> Money | None:
@@ -112,27 +115,37 @@ def _job_of(history: History, options: RunOptions) -> int:
     return next((job.id for job in history.jobs() if job.source == source), 0)
 
 
-def _speed(options: RunOptions, history: History | None, job_id: int) -> Speed:
-    """What is stated, else what was learned of this endpoint, here or in another job."""
-    endpoints = [route.endpoint.base_url for route in options.routes]
+def _speed(options: RunOptions, history: History | None, job_id: int, models: Sequence[str]) -> Speed:
+    """What is stated, and what was learned of these models where they are asked, here or in another job."""
     beliefs = [] if history is None else history.beliefs()
     if options.learned is not None:
         beliefs += read_learned(options.learned)
-    states = [_state_of(beliefs, endpoint) for endpoint in endpoints]
+    starts = [_start(route, models, beliefs if options.run.learned else ()) for route in options.routes]
     limits = [route.limits for route in options.routes]
+    stated = [each.concurrency if each.stated_concurrency else None for each in limits]
     return Speed(
-        rpm=_all(each.rpm or state.get("rpm_limit") for each, state in zip(limits, states, strict=True)),
-        tpm=_all(each.tpm or state.get("tpm_limit") for each, state in zip(limits, states, strict=True)),
-        in_flight=_all(
-            each.concurrency if each.stated_concurrency else state.get("slots")
-            for each, state in zip(limits, states, strict=True)
-        ),
+        rpm=_all(state.rpm_limit for state, _ in starts),
+        tpm=_all(state.tpm_limit for state, _ in starts),
+        in_flight=_all(most or slots for most, (_, slots) in zip(stated, starts, strict=True)),
         latency=history.totals(job_id).p50 if history is not None and job_id else None,
     )
 
 
-def _state_of(beliefs: Sequence[Belief], endpoint: str) -> Mapping[str, Any]:
-    return next((belief.value.get("state") or {} for belief in beliefs if belief.endpoint == endpoint), {})
+def _start(route: Route, models: Sequence[str], beliefs: Sequence[Belief]) -> tuple[LimiterState, int | None]:
+    """The limits with which a run begins, and how many were in flight at the end of the last one, if it is known.
+
+    What an earlier run was told by its user, or another model's limits, are none of its.
+    """
+    names = {route.name_of(model) for model in models if route.serves(model)}
+    known = [belief for belief in beliefs if belief.endpoint == route.endpoint.base_url and belief.model in names]
+    for belief in sorted(known, key=lambda belief: -belief.at):
+        limiter = Limiter(route.limits, now=belief.at)
+        try:
+            limiter.believe(belief.value, now=belief.at)
+        except UNUSABLE:
+            continue
+        return limiter.state(belief.at), (belief.value.get("state") or {}).get("slots")
+    return Limiter(route.limits, now=0.0).state(0.0), None
 
 
 def _all(values: Iterator[Any]) -> Any:

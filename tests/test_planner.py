@@ -1,6 +1,7 @@
 """A plan: what is counted, what is assumed, and that a run comes to what it said."""
 
 import json
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -242,6 +243,30 @@ def test_a_limit_counts_tasks_as_a_run_does(tmp_path: Path) -> None:
     for limit, rejected in ((1, 1), (3, 2), (5, 2), (9, 2)):
         plan = make_plan(options(tmp_path, "http://127.0.0.1:9/v1", limit=limit))
         assert (plan.new, plan.rejected) == (min(limit, 5), rejected)
+
+
+def test_what_another_run_was_told_is_no_limit_of_this_one(tmp_path: Path) -> None:
+    """Nor is what was learned of another model; what the server told holds, also where more is stated."""
+    (tmp_path / "learned").mkdir()
+    told = replace(options(tmp_path, "http://127.0.0.1:9/v1", limit=5), learned=tmp_path / "learned" / "limits.json")
+
+    def planned(rpm: float | None, base_url: str, model: str = "m") -> tuple[float | None, str]:
+        job(tmp_path, 20, model=model)
+        here = replace(told, database=tmp_path / "new.db", endpoint=Endpoint(base_url=base_url))
+        plan = make_plan(replace(here, limits=LimitSettings(rpm=rpm), run=RunSettings()))
+        return plan.seconds, plan.bound_by
+
+    with br.Simulator(dialect="none") as server:
+        job(tmp_path, 20)
+        run(replace(told, endpoint=Endpoint(base_url=server.base_url)))
+        assert planned(None, server.base_url) == (None, "")
+        assert planned(60, server.base_url) == (20, "RPM")
+    with br.Simulator(rpm=600) as server:
+        job(tmp_path, 20)
+        run(replace(told, database=tmp_path / "other.db", endpoint=Endpoint(base_url=server.base_url)))
+        assert planned(None, server.base_url) == (2, "RPM")
+        assert planned(6000, server.base_url) == (2, "RPM")
+        assert planned(None, server.base_url, "k") == (None, "")
 
 
 def test_a_run_comes_to_what_the_plan_said(tmp_path: Path) -> None:
