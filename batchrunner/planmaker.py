@@ -65,7 +65,7 @@ def first_look(options: RunOptions) -> Sequence[Finding]:
 def _plan(planner: Planner, options: RunOptions, history: History | None, job_id: int, *, keep: bool) -> Plan:
     _show(planner, options, history, job_id, keep=keep)
     tariff = tariff_of(options.routes, planner.models, options.spend)
-    earlier = () if history is None else history.spending(job_id)
+    earlier = () if history is None else history.spending(job_id, in_flight=True)
     left = _left(options.spend.budget, tariff.currency, earlier)
     return planner.plan(_speed(options, history, job_id, planner.models), left)
 
@@ -74,6 +74,7 @@ def _left(budget: Money | None, currency: str | None, earlier: Sequence[Spending
     """Of the budget, which is the job's: what earlier runs spent counts, and what was perhaps charged."""
     if budget is None:
         return None
+    currency = currency or budget.currency  # nothing is to be sent
     gone = sum((one.spent or 0) + one.unsettled for one in earlier if one.currency == currency)
     return Money(nanos=max(0, budget.nanos - gone), currency=currency)
 

@@ -112,6 +112,24 @@ def test_killed_again_and_again_the_budget_holds(tmp_path: Path) -> None:
     assert delivered <= sum(booked(tmp_path)) <= 50_000_000
 
 
+def test_what_was_in_flight_at_a_kill_is_possibly_charged_at_once(tmp_path: Path) -> None:
+    """Not from the next run on: status and plan reckon with it, as that run will."""
+    job = job_file(tmp_path, 3)
+    with br.Simulator() as server:
+        terminal = Terminal(tmp_path, server)
+        terminal.write("batchrunner.toml", PRICE_FILE)
+        assert terminal.run(job.name, "--budget", "1 CNY").returncode == 0
+    with sqlite3.connect(tmp_path / "job.db") as connection:  # as a kill leaves it
+        connection.execute("UPDATE attempt SET outcome = NULL, finished_at = NULL, spent = NULL WHERE id = 3")
+        connection.execute("UPDATE run SET ended_at = NULL, exit_code = NULL")
+    spent, unsettled = (amount / BILLION for amount in booked(tmp_path))
+    assert unsettled > 0
+    cost = json.loads(terminal("status", "--json").stdout)["cost"]
+    assert (cost["spent"], cost["possibly_charged"]) == pytest.approx((spent, unsettled))
+    plan = json.loads(terminal("plan", job.name, "--json").stdout)
+    assert plan["budget_left"] == pytest.approx(1 - spent - unsettled)
+
+
 def test_the_command_line_tells_the_budget_the_alert_and_the_end(tmp_path: Path) -> None:
     with br.Simulator() as server:
         terminal = Terminal(tmp_path, server)

@@ -36,7 +36,7 @@ def status(job: str | None, db: str | None, *, as_json: bool) -> int:
         newest_job(reader)
         for seen in reader.jobs():
             *_, run = (None, *reader.runs(seen.id))
-            counts, spending = reader.counts(seen.id), _spending(reader, seen)
+            counts, spending = reader.counts(seen.id), _spending(reader, seen, killed=not alive)
             working = run if run is not None and alive and run.ended_at is None else None
             standing = Status(
                 job=seen,
@@ -143,11 +143,14 @@ def newest_job(reader: "Reader") -> "Job":
     return jobs[-1]
 
 
-def _spending(reader: "Reader", job: "Job") -> tuple["Spending", ...]:
-    """What the job cost; with the budget, as the last run was told it."""
+def _spending(reader: "Reader", job: "Job", *, killed: bool) -> tuple["Spending", ...]:
+    """What the job cost; with the budget, as the last run was told it.
+
+    *killed*: nobody waits for what is in flight, and it may have been charged.
+    """
     from batchrunner.money import parse_money
 
-    *earlier, newest = reader.spending(job.id) or (None,)
+    *earlier, newest = reader.spending(job.id, in_flight=killed) or (None,)
     if newest is None:
         return ()
     told = json.loads(job.settings).get("budget")

@@ -178,10 +178,10 @@ class Reader:
         with self._transaction() as connection:
             return totals(connection, job_id)
 
-    def spending(self, job_id: int) -> tuple[Spending, ...]:
-        """What the job's sends cost, for each currency that its runs were billed in."""
+    def spending(self, job_id: int, *, in_flight: bool = False) -> tuple[Spending, ...]:
+        """What the job's sends cost, for each currency that its runs were billed in; those *in_flight*, at most."""
         with self._transaction() as connection:
-            return spending(connection, job_id)
+            return spending(connection, job_id, in_flight=in_flight)
 
     def lanes(self, job_id: int) -> tuple[LaneTotals, ...]:
         """Sums over the attempts of each lane; empty where there was one only, for then the totals say it all."""

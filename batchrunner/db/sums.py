@@ -35,9 +35,10 @@ _SPAN = """
 _CURRENCIES = "SELECT currency FROM run WHERE job_id = ? GROUP BY currency ORDER BY max(id)"
 _SPENDING = """
     SELECT sum(spent), coalesce(sum(reserved) FILTER (WHERE spent IS NULL), 0),
-           count(*) FILTER (WHERE spent IS NULL AND reserved IS NULL AND (outcome = 'success' OR possibly_charged)),
+           count(*) FILTER (WHERE spent IS NULL AND reserved IS NULL
+                                  AND (outcome IS NULL OR outcome = 'success' OR possibly_charged)),
            count(*)
-    FROM attempt WHERE run_id IN (SELECT id FROM run WHERE job_id = ? AND currency IS ?) AND outcome IS NOT NULL
+    FROM attempt WHERE run_id IN (SELECT id FROM run WHERE job_id = ? AND currency IS ?) AND (outcome IS NOT NULL OR ?)
 """
 
 
@@ -82,11 +83,14 @@ def lane_totals(connection: Connection, job_id: int) -> tuple[LaneTotals, ...]:
     )
 
 
-def spending(connection: Connection, job_id: int) -> tuple[Spending, ...]:
-    """What the job's sends cost, for each currency its runs were billed in, the newest last; not what is in flight."""
+def spending(connection: Connection, job_id: int, *, in_flight: bool = False) -> tuple[Spending, ...]:
+    """What the job's sends cost, for each currency its runs were billed in, the newest last.
+
+    *in_flight*: what was sent and has no end yet is counted too, as possibly charged.
+    """
     found = []
     for (currency,) in connection.exec_driver_sql(_CURRENCIES, (job_id,)).all():
-        spent, unsettled, unknown, sends = connection.exec_driver_sql(_SPENDING, (job_id, currency)).one()
+        spent, unsettled, unknown, sends = connection.exec_driver_sql(_SPENDING, (job_id, currency, in_flight)).one()
         if sends:
             found.append(Spending(currency=currency, spent=spent, unsettled=unsettled, unknown=unknown))
     return tuple(found)
