@@ -4,6 +4,8 @@ import json
 from datetime import datetime, timedelta
 from pathlib import Path
 
+from terminal import Terminal
+
 import batchrunner as br
 from batchrunner.config import Endpoint
 from batchrunner.exits import ExitCode
@@ -83,3 +85,15 @@ def test_the_door_says_when_it_shuts_and_opens() -> None:
     assert door.word is None
     assert door.wait(night + 1800) == 0
     assert door.word == "the window is open: going on"
+
+
+def test_the_command_that_goes_on_keeps_the_hours(tmp_path: Path) -> None:
+    """They are not remembered with the job, and without them it would send at once."""
+    job(tmp_path, 3)
+    now = datetime.now()  # noqa: DTZ005
+    hours = f"{now + timedelta(hours=2):%H:%M}-{now + timedelta(hours=3):%H:%M}"
+    with br.Simulator() as server:
+        done = Terminal(tmp_path, server).run("job.jsonl", "--window", hours, "--max-time", "1s", "--json")
+        assert done.returncode == ExitCode.STOPPED_LIMIT, done.stderr
+        assert server.score().sends == 0
+    assert json.loads(done.stdout.splitlines()[-1])["resume"] == f"batchrunner run job.jsonl --window {hours}"

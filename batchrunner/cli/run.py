@@ -4,7 +4,7 @@ import json
 import shlex
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -97,13 +97,19 @@ def run(context: click.RichContext, /, job: str | None, db: str | None, **given:
         ascii_only=talks["ascii_only"],
         label=label(options.routes, given["model"]),
         header=header(options.routes, context.obj.dotenv),
-        resume=f"batchrunner run {shlex.quote(job)}" + ("" if db is None else f" --db {shlex.quote(db)}"),
+        resume=resume_of(job, db, given["windows"]),
         findings=first_look(options),
         changes=told.changes,
         exit_zero=given["exit_zero"],
     )
     decide = decide_on_terminal(job, given["changed"])
     return perform(options, wanted, talk, decide=decide, stdin=sys.stdin.buffer)
+
+
+def resume_of(job: str, db: str | None, windows: Sequence[str]) -> str:
+    """The command that goes on. Hours are not remembered, so it names them: it is not to send outside of them."""
+    hours = (word for window in windows for word in ("--window", window))
+    return shlex.join(["batchrunner", "run", job, *(() if db is None else ("--db", db)), *hours])
 
 
 def read_options(given: Mapping[str, Any]) -> "ReadOptions":
