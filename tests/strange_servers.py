@@ -103,6 +103,47 @@ class SlowapiFixed(_Plain):
         return (ceil(tasks / self.limit) - 1) * self.window
 
 
+class RoundedFixed(_Plain):
+    """A fixed window whose reset has whole seconds, rounded as ``rounded`` does: an epoch, or seconds from now.
+
+    ``aligned``: it stands on the clock's grid, else it begins with its first request. ``slow``: seconds that the
+    server's clock is behind.
+    """
+
+    def __init__(
+        self,
+        limit: int,
+        window: float,
+        rounded: Callable[[float], int],
+        *,
+        aligned: bool = False,
+        epoch: bool = True,
+        slow: float = 0.0,
+    ) -> None:
+        self.limit, self.window, self.rounded = limit, window, rounded
+        self.aligned, self.epoch, self.slow = aligned, epoch, slow
+        self._ends, self._count, self._first = 0.0, 0, 0.0
+
+    def admit(self, now: float) -> float | None:
+        self._first = self._first or now
+        if now >= self._ends:
+            self._ends, self._count = now + self.window - (now % self.window if self.aligned else 0.0), 0
+        self._count += self._count < self.limit + 1
+        if self._count > self.limit:
+            self._count = self.limit
+            return None
+        return 0.0
+
+    def headers(self, now: float) -> Headers:
+        reset = self.rounded(self._ends - self.slow if self.epoch else self._ends - now)
+        left = str(self.limit - self._count)
+        return {"X-RateLimit-Limit": str(self.limit), "X-RateLimit-Remaining": left, "X-RateLimit-Reset": str(reset)}
+
+    def shortest(self, tasks: int) -> float:
+        passed = self._first % self.window if self.aligned else 0.0
+        return (ceil(tasks / self.limit) - 1) * self.window - passed
+
+
 class Counter(_Plain):
     """Two windows' counts weighed by time. ``counts_refused``: as HAProxy's stick-tables do."""
 

@@ -1,5 +1,6 @@
 """The limiter at rate limiters of others, in virtual time, each with the ways of its own that misled us once."""
 
+from math import ceil, floor
 from random import Random
 from typing import Any
 
@@ -10,6 +11,7 @@ from strange_servers import (
     Counter,
     Nginx,
     Places,
+    RoundedFixed,
     SlowapiCounter,
     SlowapiFixed,
     SlowapiMoving,
@@ -36,6 +38,35 @@ def test_a_second_more_than_the_window_is_a_window_all_the_same(start: float) ->
     assert played.efficiency >= 0.97
     (meter,) = limiter.beliefs()["meters"]
     assert (meter["algorithm"], meter["period"]) == (Algorithm.WINDOW, WINDOW)
+
+
+@pytest.mark.parametrize("epoch", [True, False])
+@pytest.mark.parametrize("start", [START + 13.7 * seed + 0.37 for seed in (1, 2, 3)])
+@pytest.mark.parametrize("rounded", [floor, round, ceil])
+def test_resets_may_be_rounded_in_any_way(rounded: Any, start: float, *, epoch: bool) -> None:
+    """Flask-Limiter, ulule/limiter and many others cut the decimals off: their windows end up to a second later."""
+    for aligned in (True, False):
+        server = RoundedFixed(600, 60.0, rounded, epoch=epoch, aligned=aligned)
+        played = visit(server, 2300, start=start)
+        assert played.refused_share <= 0.005
+        assert played.efficiency >= 0.97
+
+
+@pytest.mark.parametrize("start", STARTS)
+def test_a_clock_that_is_behind_is_noticed(start: float) -> None:
+    played = visit(RoundedFixed(600, 60.0, ceil, slow=2.0), 2300, start=start)
+    assert played.refused_share <= 0.005
+    assert played.efficiency >= 0.97
+
+
+@pytest.mark.parametrize("start", [START + 27.77, START + 55.2])
+def test_the_rest_of_a_window_on_the_grid_is_no_window_that_creeps(start: float) -> None:
+    """Answers of some seconds come when the moment that they name is over: that is not a new end."""
+    limiter = Limiter(LimitSettings(), now=start)
+    played = visit(RoundedFixed(600, 60.0, ceil, aligned=True), 2300, start=start, limiter=limiter, latency=2.0)
+    assert played.refused_share <= 0.005
+    (meter,) = limiter.beliefs()["meters"]
+    assert (meter["algorithm"], meter["period"]) == (Algorithm.WINDOW, 60.0)
 
 
 @pytest.mark.parametrize("start", STARTS)

@@ -7,7 +7,7 @@ log's reset is the short time until its next entry is forgotten. One reply that 
 undo it.
 """
 
-from math import floor, inf
+from math import ceil, floor, inf
 
 from batchrunner.limits.algorithm import SETTLED, Algorithm
 from batchrunner.limits.filling import Filling
@@ -18,6 +18,9 @@ PERIOD = 60.0  # where neither a name nor a reset tells
 CONTRADICTIONS = 2
 SHORT, SHORT_ASKED = 0.5, 0.8  # of a window's length, for another one; where one asked at its beginning
 OUTLASTED = 3
+EXPECTED = 2  # ends of windows where they were expected, of resets without decimals; else one, and the rest is trusted
+SHORT_MOST = 3.0  # seconds that such resets may fall short, as they were rounded down, or a clock is behind
+AGAIN = 0.25  # seconds to the next question whether such a window is over
 GUARD = 0.05  # seconds past a window's end before the next one is used
 LONGER = 1.15  # times a usual length, told by a server that adds a second
 TICK = 1e-6  # seconds; less is float noise
@@ -45,7 +48,9 @@ class Clock:
         self._plain = False  # what is told is what it is
         self._late = False  # this server's windows end late in what its replies allow, not early
         self._told_from = inf  # when a reset that tells nothing was first told
-        self._trusted = False
+        self._expected = 0  # ends in a row that were where they should be
+        self._rounded = 0.0  # seconds that resets fall short
+        self._due = -inf  # when this window would have ended, had nothing been missing
         self._resolution = COARSE
         self._contradictions = self._doubts = 0
         self._doubted_at = self._crept_at = -inf
@@ -75,7 +80,7 @@ class Clock:
         earliest, latest = self._ends
         if self._usual is not None:
             return min(self._window_sent + self._usual, earliest)
-        if self._late:
+        if self._late and not self._rounded:
             return latest
         if self._resolution == FINE:
             return earliest
@@ -87,6 +92,10 @@ class Clock:
         if self.algorithm is not Algorithm.WINDOW or (end := self.ends_at) is None:
             return None
         return end - self.period
+
+    @property
+    def _trusted(self) -> bool:
+        return self._expected >= (EXPECTED if self.is_coarse else 1)
 
     def sent(self, at: float) -> None:
         """One of ours leaves at *at*."""
@@ -120,7 +129,7 @@ class Clock:
         If that happens again within a window's time, the verdict goes: from a window to a sliding one, and from that to
         a mere counter.
         """
-        self._trusted = False
+        self._expected = 0
         self._doubts = self._doubts + 1 if now < self._doubted_at + self.period else 1
         self._doubted_at = now
         if self._doubts >= CONTRADICTIONS:
@@ -258,7 +267,10 @@ class Clock:
         """Whether the reply speaks of the window we are in; narrows down when that one ends."""
         if told.reset is None:
             return Reading.CURRENT if told.epoch == self.epoch else Reading.OLD
-        earliest, latest = told.reset_from - self._resolution, told.reset_by
+        if told.is_over and not told.refused:
+            return Reading.OLD
+        earliest = told.reset_from + self._rounded - self._resolution
+        latest = told.reset_by + self._rounded
         if self._ends is None:
             return self._begin(told, earliest, latest)
         if latest < self._ends[0] - self._slack:
@@ -276,6 +288,8 @@ class Clock:
         return Reading.CURRENT
 
     def _turn(self, ended_at: float) -> None:
+        if not self.is_rest:
+            self._due = ended_at - self._rounded
         self._ended_at, self._ends = ended_at, None
         self._first_sent = self._window_sent
         self._window_sent = inf
@@ -300,10 +314,16 @@ class Clock:
             return Reading.CHANGED
         if ours and (early or (asked and told.refused)):
             # we presumed the end too soon: this server means what it tells, or its windows end late
+            again = AGAIN if self._late and self.is_coarse else GUARD
+            if not self._late:
+                self._due = latest
+            elif self.is_coarse:
+                self._rounded = min(max(self._rounded, float(ceil(told.sent_at - self._due))), SHORT_MOST)
             self._late, self._plain, self._usual = self._usual is None, True, None
-            self.probing = self._trusted = False
+            self.probing, self._expected = False, 0
             self.is_rest = True
-            self._ends = (earliest, max(latest, told.received_at + GUARD))
+            self._ends = (earliest, max(latest, told.received_at + again))
+            self._window_sent = inf
             return Reading.NEXT
         if early or not ours:
             return Reading.OLD
@@ -313,13 +333,14 @@ class Clock:
         self.probing = False
         if self._ended_at > -inf:
             self._learn_period(earliest - self._ended_at, latest - self._ended_at)
-            self._trusted = self._trusted or ours
+            self._expected += ours
         return Reading.CURRENT
 
     def _crept(self, ended_at: float, latest: float, *, asked: bool = False) -> bool:
         """Whether what seems to be the next window would be far too short for one: an end that creeps is none."""
         length = self.period if self.is_timed else self._least_period
-        if not 2 * GUARD < latest - ended_at < length * (SHORT_ASKED if asked else SHORT):
+        least = GUARD + max(GUARD, self._resolution)  # less is no creeping, but a reset that was rounded
+        if not least < latest - ended_at < length * (SHORT_ASKED if asked else SHORT):
             return False
         self._creeps = self._creeps + 1 if latest < self._crept_at + self.period else 1
         self._crept_at = latest
