@@ -144,6 +144,13 @@ class RoundedFixed(_Plain):
         return (ceil(tasks / self.limit) - 1) * self.window - passed
 
 
+class LimitOnly(RoundedFixed):
+    """What is left is not told."""
+
+    def headers(self, now: float) -> Headers:
+        return {name: value for name, value in super().headers(now).items() if not name.endswith("Remaining")}
+
+
 class Counter(_Plain):
     """Two windows' counts weighed by time. ``counts_refused``: as HAProxy's stick-tables do."""
 

@@ -9,6 +9,7 @@ from laboratory import play
 from strange_servers import (
     START,
     Counter,
+    LimitOnly,
     Nginx,
     Places,
     RoundedFixed,
@@ -50,6 +51,14 @@ def test_resets_may_be_rounded_in_any_way(rounded: Any, start: float, *, epoch: 
         played = visit(server, 2300, start=start)
         assert played.refused_share <= 0.005
         assert played.efficiency >= 0.97
+
+
+@pytest.mark.parametrize("latency", [0.1, 2.0])
+@pytest.mark.parametrize("start", STARTS)
+def test_a_limit_without_what_is_left_of_it_is_kept_by_our_own_log(start: float, latency: float) -> None:
+    played = visit(LimitOnly(600, 60.0, ceil), 2300, start=start, latency=latency)
+    assert played.refused_share <= 0.005
+    assert played.efficiency >= 0.9
 
 
 @pytest.mark.parametrize("start", STARTS)

@@ -1,7 +1,8 @@
 """All windows of one endpoint, key and model, and three kinds of watch on them.
 
 * *told*: a window that replies report on. Trusted most; corrected by each reply (meter.py).
-* *stated*: what the user configured, or what only refusals name (stated.py), until replies confirm the limit.
+* *stated*: what the user configured, or what only refusals name, or a number without what is left of it (stated.py),
+  until replies confirm the limit.
 * *found*: the server refuses without saying why (found.py).
 """
 
@@ -112,11 +113,11 @@ class Windows:
         self, window: Window, marks: Marks, cost: float, *, sent_at: float, received_at: float, refused: bool
     ) -> bool:
         """Take in what a reply told of one window; returns whether it is a new one that limits us from now on."""
-        key, mark, new = self._key(window, refused=refused), None, False
+        unseen = refused or window.remaining is None
+        key, mark, new = self._key(window, refused=unseen), None, False
         meter = self._told.get(key)
-        if meter is None and refused:
-            self._name(key, window, received_at)
-            return False
+        if meter is None and unseen:
+            return self._name(key, window, received_at) and not refused
         if meter is None:
             meter = self._meet(key, window, cost, min(sent_at, received_at))
             if meter is None:
@@ -320,13 +321,14 @@ class Windows:
         self._found.pop(window.dimension, None)
         return meter
 
-    def _name(self, key: Key, window: Window, now: float) -> None:
-        """A limit that only a refusal tells of, with its number."""
+    def _name(self, key: Key, window: Window, now: float) -> bool:
+        """A limit of which only the number is told, or only by a refusal; returns whether it is a new one."""
         if key in self._stated or not window.limit:
-            return
+            return False
         period = window.period or MINUTE
         log = self._log(window.dimension)
         self._stated[key] = Stated(window.dimension, window.limit, now=now, period=period, log=log)
+        return period <= LONG
 
     def _log(self, dimension: Dimension) -> Spent:
         """A copy of what was sent until now, as whoever watched it knows."""
