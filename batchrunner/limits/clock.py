@@ -273,7 +273,8 @@ class Clock:
         latest = told.reset_by + self._rounded
         if self._ends is None:
             return self._begin(told, earliest, latest)
-        if latest < self._ends[0] - self._slack:
+        before = told.epoch != self.epoch and earliest <= self._ended_at + self._slack
+        if before or latest < self._ends[0] - self._slack:
             return Reading.OLD
         if earliest > self._ends[1] + self._slack:
             if self._crept(self._ends[1], latest):
@@ -333,7 +334,7 @@ class Clock:
         self.probing = False
         if self._ended_at > -inf:
             self._learn_period(earliest - self._ended_at, latest - self._ended_at)
-            self._expected += ours
+            self._expected = 0 if told.refused else self._expected + ours
         return Reading.CURRENT
 
     def _crept(self, ended_at: float, latest: float, *, asked: bool = False) -> bool:
