@@ -34,7 +34,8 @@ class Window:
     ``period`` is the window's length in seconds, where the server names it. ``scope`` tells apart limits of one
     dimension that hold side by side ("model_per_key", "usage_based", a policy's name). ``requested`` is what the
     refused request would have taken, where the refusal says so. ``instant``: the reset was a moment in time, so it
-    stays right while an answer takes long; ``coarse``: one in whole seconds.
+    stays right while an answer takes long; ``coarse``: one in whole seconds; ``ago``: seconds since
+    then, where it is over.
     """
 
     dimension: Dimension
@@ -46,6 +47,7 @@ class Window:
     requested: float | None = None
     instant: bool = False
     coarse: bool = False
+    ago: float = 0.0
 
     @property
     def words(self) -> str:

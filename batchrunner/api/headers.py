@@ -11,6 +11,7 @@ from batchrunner.api.policies import FIELDS, policy_windows
 from batchrunner.api.times import instant, is_coarse, is_instant, number, seconds_until, sensible
 from batchrunner.quota import NO_QUOTA, Dimension, Quota, RetryHint, Window
 
+LATE_MOST = 3600.0  # seconds that an answer may take
 _COUNT_MAX = 1e14  # more of anything is nonsense
 _CHARGED = ("x-ratelimit-tokens-query-cost", "x-ratelimitbysize-query-cost", "ratelimitbysize-query-cost")
 _SAME_CLOCK = 1.5  # seconds; a Date this near to our own clock only has fewer digits
@@ -101,7 +102,14 @@ def _window(
         scope=scope,
         instant=is_instant(fields.get("reset", "")),
         coarse=is_coarse(fields.get("reset", "")),
+        ago=_ago(fields["reset"], now) if reset == 0 else 0.0,
     )
+
+
+def _ago(text: str, now: float) -> float:
+    """Seconds since a moment that is over; 0 if it is none, or long ago."""
+    since = LATE_MOST - (seconds_until(text, now=now - LATE_MOST) or 0.0) if is_instant(text) else 0.0
+    return since if 0 < since < LATE_MOST else 0.0
 
 
 def _charged(headers: Mapping[str, str]) -> float | None:

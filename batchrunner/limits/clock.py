@@ -267,8 +267,6 @@ class Clock:
         """Whether the reply speaks of the window we are in; narrows down when that one ends."""
         if told.reset is None:
             return Reading.CURRENT if told.epoch == self.epoch else Reading.OLD
-        if told.is_over and not told.refused:
-            return Reading.OLD
         earliest = told.reset_from + self._rounded - self._resolution
         latest = told.reset_by + self._rounded
         if self._ends is None:

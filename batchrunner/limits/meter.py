@@ -174,7 +174,7 @@ class Meter(Account):
         told = Told(
             limit=self.limit,
             used=None if window.remaining is None else self.limit - window.remaining,
-            reset=window.reset_after,
+            reset=None if window.reset_after is None else window.reset_after - window.ago,
             epoch=mark.epoch,
             sent_at=sent_at,
             received_at=received_at,

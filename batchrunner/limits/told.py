@@ -32,11 +32,6 @@ class Told:
     coarse: bool = False
 
     @property
-    def is_over(self) -> bool:
-        """Whether the moment had passed when the reply was here: how long ago, nobody knows any more."""
-        return self.instant and self.reset == 0.0
-
-    @property
     def reset_from(self) -> float:
         """The earliest that the reset can be."""
         assert self.reset is not None
