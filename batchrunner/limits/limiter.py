@@ -264,7 +264,7 @@ class Limiter:
 
     def _is_crowd(self, permit: Permit, failure: Failure, sent_at: float, now: float) -> bool:
         """Whether a refusal that tells nothing is put down to how many are in flight."""
-        if not self._windows.is_untold(failure):
+        if not self._windows.is_untold(failure, permit.cost):
             return False
         if self._crowd.refused(permit.beside, sent_at, now, self.slots, known=self._windows.is_found):
             return True

@@ -160,17 +160,17 @@ class Windows:
             return True
         share = hidden.share(cost)
         if hidden not in self._found:
-            if (failure.retry_after or 0.0) <= SOON:
-                return False
             self._found[hidden] = Found(now=now, log=self._log(hidden))
             self._found[hidden].take(share, sent_at)
         self._found[hidden].refused(share, sent_at, now, retry_after=failure.retry_after)
         return True
 
-    def is_untold(self, failure: Failure) -> bool:
-        """Whether neither a reply nor the user ever told of a limit, and a refusal does not say what refused."""
-        told = self._told or self._stated or failure.quota.windows or failure.dimension is not None
-        return not told and (failure.retry_after or 0.0) <= SOON
+    def is_untold(self, failure: Failure, cost: float) -> bool:
+        """Whether a refusal does not say what refused, and it is no limit that a reply or the user told of."""
+        if failure.dimension is not None or (failure.retry_after or 0.0) > SOON or self._stated:
+            return False
+        told = failure.quota.windows
+        return all(window.has(cost) for window in told) if told else not self._told
 
     def let_in(self, at_once: int | None) -> None:
         """So many of a burst were let in where nothing is told, whatever the rate; None = nobody knows."""
