@@ -151,6 +151,37 @@ class LimitOnly(RoundedFixed):
         return {name: value for name, value in super().headers(now).items() if not name.endswith("Remaining")}
 
 
+class HiddenRate(RoundedFixed):
+    """Tells of the minute alone, and lets ten through a second: as Azure and OpenAI may."""
+
+    def __init__(self, rate: float) -> None:
+        super().__init__(round(60 * rate), 60.0, ceil)
+        self.rate, self._level, self._second = rate, rate, 0
+
+    def admit(self, now: float) -> float | None:
+        if floor(now) > self._second:
+            self._level, self._second = self.rate, floor(now)
+        if self._level < 1 or super().admit(now) is None:
+            return None
+        self._level -= 1
+        return 0.0
+
+    def shortest(self, tasks: int) -> float:
+        return (tasks - self.rate) / self.rate
+
+
+class AlwaysAMinute(RoundedFixed):
+    """Silent; asks for the same wait whenever it refuses."""
+
+    def headers(self, now: float) -> Headers:
+        del now
+        return {}
+
+    def refusal(self, now: float) -> Headers:
+        del now
+        return {"Retry-After": "60"}
+
+
 class Counter(_Plain):
     """Two windows' counts weighed by time. ``counts_refused``: as HAProxy's stick-tables do."""
 

@@ -12,6 +12,7 @@ from batchrunner.limits.periods import PERIODS
 
 EPSILON = 1e-6
 MINUTE = 60.0
+GRIDS = (10.0, MINUTE)  # seconds of windows that often stand on the clock's grid; too short a one is found out soon
 AHEAD = 0.1  # seconds that permits may have been given ahead
 FIRST_STEP = 0.3  # seconds from an edge to the first question; then ever longer
 STEP_GROWTH = 1.6
@@ -29,13 +30,18 @@ class Asking:
     def __init__(self, *, now: float) -> None:
         self.ended: float | None = None
         self._asked = 0
-        self._at = now
+        self._begun_at = self._at = now
         self._question: tuple[float, float] | None = None  # its cost, and when it left
         self._trip = 0.0  # seconds, of the slowest refusal lately
 
-    def begin(self) -> None:
+    def begin(self, now: float) -> None:
         """Another edge: what was asked before it says nothing of it."""
-        self._asked, self.ended, self._question = 0, None, None
+        self._begun_at, self._asked, self.ended, self._question = now, 0, None, None
+
+    @property
+    def is_first(self) -> bool:
+        """Whether the newest question is the first."""
+        return self._asked == 1
 
     def again(
         self, now: float, retry_after: float | None, *, begun_at: float, again_at: float, step: float = FIRST_STEP
@@ -51,9 +57,10 @@ class Asking:
         if retry_after is not None:
             self._at = now + max(retry_after, EPSILON)
             return
-        usual = [*(begun_at + period for period in PERIODS), again_at, (floor(now / MINUTE) + 1) * MINUTE]
+        grids = [grid for grid in GRIDS if grid >= MINUTE or now < self._begun_at + grid]
+        usual = [begun_at + period for period in PERIODS] + [(floor(now / grid) + 1) * grid for grid in grids]
         stepped = now + grown(step, self._asked - 1, by=STEP_GROWTH, most=max(STEP_MOST, step))
-        likely = [max(end + GUARD, now + NEAR) for end in usual if now < end + GUARD < stepped]
+        likely = [max(end + GUARD, now + NEAR) for end in (*usual, again_at) if now < end + GUARD < stepped]
         self._at = min(likely, default=stepped)
 
     def wait(self, now: float) -> float:

@@ -15,7 +15,7 @@ from math import floor, inf
 
 from batchrunner.growth import grown
 from batchrunner.limits.algorithm import Algorithm
-from batchrunner.limits.asking import AHEAD, EPSILON, FIRST_STEP, LATE, MINUTE, Asking
+from batchrunner.limits.asking import AHEAD, EPSILON, FIRST_STEP, GRIDS, LATE, MINUTE, Asking
 from batchrunner.limits.clock import GUARD
 from batchrunner.limits.periods import PERIODS
 from batchrunner.limits.spent import Spent
@@ -256,7 +256,7 @@ class Found:
                 self._edge = _Edge(now, self.log.total, self.log.since(since) / max(now - since, FIRST_STEP))
             self._windowed, self._rated = self.mode is Mode.WINDOW, self.mode is Mode.RATE
             self._base, self.mode = _Edge(now), Mode.ASKING
-            self._asking.begin()
+            self._asking.begin(now)
         step = max(FIRST_STEP, 0.5 * self._unit / self.rate) if self._rated else FIRST_STEP
         again_at = self._burst_at + self.period
         self._asking.again(now, retry_after, begun_at=self._begun_at, again_at=again_at, step=step)
@@ -327,11 +327,17 @@ class Found:
 
     def _period(self, begin: float, sent_at: float) -> float | None:
         """The usual length of a window that ended between the last refusal and this success."""
+        since = (
+            self._edge.at if self._blocks and self._asking.is_first else begin
+        )  # a wait that was named may be too long
         for period in PERIODS:
-            if self._edge.at < begin + period <= sent_at + EPSILON and sent_at - begin <= period * (1 + SNAP) + LATE:
+            if self._edge.at < begin + period <= sent_at + EPSILON and sent_at - since <= period * (1 + SNAP) + LATE:
                 return period
-        boundary = floor(sent_at / MINUTE) * MINUTE
-        return MINUTE if self._edge.at < boundary and sent_at - boundary <= LATE else None
+        for grid in GRIDS:
+            boundary = floor(sent_at / grid) * grid
+            if boundary - grid - LATE <= self._edge.at < boundary and sent_at - boundary <= LATE:
+                return grid
+        return None
 
     # -- a rate
 
