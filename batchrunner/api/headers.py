@@ -102,7 +102,7 @@ def _window(
         scope=scope,
         instant=is_instant(fields.get("reset", "")),
         coarse=is_coarse(fields.get("reset", "")),
-        ago=_ago(fields["reset"], now) if reset == 0 else 0.0,
+        ago=_ago(fields.get("reset", ""), now) if reset == 0 else 0.0,
     )
 
 
