@@ -327,15 +327,15 @@ class Found:
 
     def _period(self, begin: float, sent_at: float) -> float | None:
         """The usual length of a window that ended between the last refusal and this success."""
-        since = (
-            self._edge.at if self._blocks and self._asking.is_first else begin
-        )  # a wait that was named may be too long
+        is_named = self._blocks and self._asking.is_first  # a wait that the server asked for may be too long
+        since = self._edge.at if is_named else begin
         for period in PERIODS:
             if self._edge.at < begin + period <= sent_at + EPSILON and sent_at - since <= period * (1 + SNAP) + LATE:
                 return period
         for grid in GRIDS:
             boundary = floor(sent_at / grid) * grid
-            if boundary - grid - LATE <= self._edge.at < boundary and sent_at - boundary <= LATE:
+            long_ago = grid < MINUTE and self._edge.at < boundary - grid - LATE
+            if self._edge.at < boundary <= sent_at <= boundary + LATE and not long_ago:
                 return grid
         return None
 

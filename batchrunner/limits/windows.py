@@ -77,8 +77,10 @@ class Windows:
         return None
 
     def forget_allowances(self) -> None:
-        """The next reply tells of them anew."""
+        """The next reply tells of them anew; and what refused with plenty left was no hidden rate, but one of them."""
         self._told = {key: meter for key, meter in self._told.items() if not _is_allowance(meter)}
+        told = {dimension for dimension, _ in self._told}
+        self._found = {dimension: found for dimension, found in self._found.items() if dimension not in told}
 
     def take(self, cost: float, at: float) -> Marks:
         """Charge a send that leaves at *at* to all of them."""
