@@ -187,6 +187,14 @@ def test_a_run_that_goes_on_starts_with_as_many_in_flight_as_were_let_in() -> No
     assert limiter.slots.refused_at is None
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_windows_that_end_one_soon_after_another_are_none(seed: int) -> None:
+    """A log that others use too, and answers of two seconds: 90 % was refused, as each end seemed to bring it all."""
+    rules = Rules(rpm=600, algorithm="sliding", dialect="openai")
+    world: dict[str, Any] = {"latency": lambda rng: rng.uniform(1.5, 2.5), "others": 5.0}
+    assert play(rules, 2400, seed=seed, start=START + 13.7 * seed, **world).refused_share <= 0.05
+
+
 def played_out(rules: Rules) -> dict[str, Any]:
     """What a limiter believes after a window's worth of requests and more."""
     limiter = Limiter(LimitSettings(), now=START)
@@ -273,10 +281,13 @@ def test_a_wait_till_a_windows_end_is_not_taken_for_one_requests() -> None:
 @pytest.mark.parametrize("algorithm", ["bucket", "fixed", "sliding"])
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_a_limit_that_halves_while_another_client_insists_stops_nobody(algorithm: Any, seed: int) -> None:
-    """What it took of the whole limit would be all of a half; and a debt of another kind of limit is none."""
+    """What it took of the whole limit would be all of a half; and a debt of another kind of limit is none.
+
+    Our half of it is 600, 600, 300 and 300: three windows, and the way there.
+    """
     rules = Rules(rpm=1200, algorithm=algorithm, foreign=0.5)
     played = play(rules, 1800, seed=seed, changes=[(70.0, Limits(rpm=600))])
-    assert played.elapsed <= 180
+    assert played.elapsed <= 190
     assert played.refused_share <= 0.02
 
 

@@ -20,6 +20,7 @@ SHORT, SHORT_ASKED = 0.5, 0.8  # of a window's length, for another one; where on
 OUTLASTED = 3
 EXPECTED = 2  # ends of windows where they were expected, of resets without decimals; else one, and the rest is trusted
 SHORT_MOST = 3.0  # seconds that such resets may fall short, as they were rounded down, or a clock is behind
+CREEPS = 1.0  # seconds that windows may end one soon after another, where resets are not rounded; else SHORT_MOST more
 AGAIN = 0.25  # seconds to the next question whether such a window is over
 GUARD = 0.05  # seconds past a window's end before the next one is used
 LONGER = 1.15  # times a usual length, told by a server that adds a second
@@ -42,6 +43,7 @@ class Clock:
         self.is_named = False  # the same, by the server
         self._ends: tuple[float, float] | None = None  # the earliest and the latest that the window can end
         self._ended_at = -inf  # the end of the window before
+        self._whole_at = -inf  # the end of the last window that lasted for most of its length
         self._first_sent = inf  # of the window before
         self._window_sent = inf  # the first of this window
         self._usual: float | None = None  # the usual length that is a little shorter than what is told
@@ -107,6 +109,9 @@ class Clock:
         if self.algorithm is not Algorithm.WINDOW or ends_at is None or now + TICK < ends_at + GUARD:
             return False
         self._turn(ends_at)  # when the new one ends, its first reply will tell
+        if ends_at > self._whole_at + CREEPS + (SHORT_MOST if self.is_coarse else 0.0):
+            self._slide()  # one soon after another: what ends there is the memory of single sends
+            return False
         self.probing = self.shared or not self._trusted
         return True
 
@@ -289,6 +294,8 @@ class Clock:
     def _turn(self, ended_at: float) -> None:
         if not self.is_rest:
             self._due = ended_at - self._rounded
+        if ended_at - self._ended_at >= SHORT * self._least_period:
+            self._whole_at = ended_at
         self._ended_at, self._ends = ended_at, None
         self._first_sent = self._window_sent
         self._window_sent = inf
