@@ -3,6 +3,7 @@
 import json
 from datetime import datetime
 from random import Random
+from time import process_time
 from typing import Any
 
 import pytest
@@ -407,6 +408,27 @@ def test_what_stands_in_prose_only_is_read_too(message: str, told: tuple[float |
     assert isinstance(outcome, Failure)
     seen = [(w.dimension, w.limit, w.remaining, w.period, w.requested) for w in outcome.quota.windows]
     assert (outcome.retry_after, *seen) == (told[0], *([] if told[1] is None else [told[1]]))
+
+
+@pytest.mark.parametrize(
+    ("headers", "message"),
+    [
+        ([], " " * 4000),
+        ([], "\n" * 100_000),
+        ([("RateLimit", '\\"' * 3500), ("RateLimit-Policy", '\\"' * 3500)], "slow down"),
+    ],
+    ids=["blanks", "lines", "quotes that never end"],
+)
+def test_a_hostile_reply_costs_no_time(headers: list[tuple[str, str]], message: str) -> None:
+    """Some took a fifth of a second and more, in which nothing else goes on; now a few milliseconds."""
+    body = json.dumps({"error": {"message": message}}).encode()
+
+    def seconds() -> float:
+        began = process_time()
+        read_reply(500, headers, body, now=NOW)
+        return process_time() - began
+
+    assert min(seconds() for _ in range(3)) < 0.05
 
 
 @pytest.mark.parametrize(

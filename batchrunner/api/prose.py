@@ -49,7 +49,7 @@ _AT_ONCE = re.compile(
     r"|(?:max(?:imum)?|limit(?:ed)?)(?: of| to)?\s*(?P<most>\d+)\s*(?:concurrent|parallel|simultaneous)"
 )
 _PLAIN = re.compile(
-    rf"(?:limit(?:ed)?|quota|exceed\w*|allow\w*)\b[^.]{{0,60}}?{_AMOUNT.format('limit')}\s*{_COUNTED}{_PER}"
+    rf"(?:limit(?:ed)?|quota|exceed\w{{0,3}}|allow\w{{0,4}})\b[^.]{{0,60}}?{_AMOUNT.format('limit')}\s*{_COUNTED}{_PER}"
 )
 _DIMENSIONS = (
     (
@@ -93,7 +93,7 @@ class Told:
 
 def read_error(error: Mapping[str, Any], message: str, *, now: float) -> Told:
     """What an error object and its *message* say. *now*: UTC seconds by the server's clock."""
-    text = message[:SEARCHED]
+    text = " ".join(message[:SEARCHED].split())  # a thousand blanks in a row would be tried in a million ways
     low = text.lower()
     google = _google(error.get("details"))
     windows = tuple(_windows(low))
