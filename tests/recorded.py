@@ -1,7 +1,8 @@
 """Recorded replies of real providers, and what each means; read here as the client reads them.
 
 ``vectors/varied.json`` and ``vectors/wordings.json`` hold none of them: the replies of the one follow the same laws
-with other numbers, the words of the other are from memory of documents and of what users quote.
+with other numbers, the words of the other are from memory of documents and of what users quote. Those of
+``vectors/quoted.json`` were looked up, each at its source, but for most only the body is known; ids are made up.
 """
 
 import json
