@@ -15,6 +15,7 @@ from batchrunner.api.headers import quota, retry_after
 from batchrunner.api.reply import read_reply
 from batchrunner.api.times import WAIT_MAX, seconds_until
 from batchrunner.config import RetrySettings
+from batchrunner.provider import load_provider
 from batchrunner.quota import Dimension
 from batchrunner.retry import GiveUp, Retry, Snooze, Stop, decide
 from batchrunner.task import Failure, FailureClass, Success, Usage
@@ -400,6 +401,10 @@ def test_no_reply_whatever_raises(status: int, headers: list[tuple[str, str]], b
         ),
         ("Please retry in 1h2m.", (3720.0, None)),
         ("maximum 3 tokens", (None, None)),
+        (  # chatboxai/chatbox#1361: an organization without any
+            "Rate limit exceeded for images per minute in organization org-AyDwMnLc1cwJwrRyWW1JuKig. Limit: 0/1min.",
+            (None, ("input-images", 0, 0, 60, None)),
+        ),
     ],
 )
 def test_what_stands_in_prose_only_is_read_too(message: str, told: tuple[float | None, tuple[Any, ...] | None]) -> None:
@@ -408,6 +413,39 @@ def test_what_stands_in_prose_only_is_read_too(message: str, told: tuple[float |
     assert isinstance(outcome, Failure)
     seen = [(w.dimension, w.limit, w.remaining, w.period, w.requested) for w in outcome.quota.windows]
     assert (outcome.retry_after, *seen) == (told[0], *([] if told[1] is None else [told[1]]))
+
+
+@pytest.mark.parametrize(
+    ("limit", "quota_id", "kind"),
+    [
+        ("0", "GenerateContentInputTokensPerModelPerMinute-FreeTier", FailureClass.QUOTA_EXHAUSTED),
+        ("0", "GenerateRequestsPerDayPerProjectPerModel-FreeTier", FailureClass.QUOTA_EXHAUSTED),
+        ("0.5", "GenerateContentInputTokensPerModelPerMinute-FreeTier", FailureClass.RATE_LIMIT),
+        ("20", "GenerateRequestsPerDayPerProjectPerModel-FreeTier", FailureClass.QUOTA_WINDOW),
+        ("20", "GenerateContentInputTokensPerModelPerMinute-FreeTier", FailureClass.RATE_LIMIT),
+    ],
+)
+def test_what_google_has_no_allowance_of_is_not_waited_for(limit: str, quota_id: str, kind: FailureClass) -> None:
+    """Be it of a minute: waiting brings nothing. continuedev/continue#12643."""
+    error = {
+        "code": 429,
+        "message": f"* Quota exceeded for metric: x/tokens, limit: {limit}, model: m\nPlease retry in 11.6s.",
+        "status": "RESOURCE_EXHAUSTED",
+        "details": [{"violations": [{"quotaId": quota_id}]}],
+    }
+    outcome = read_reply(429, [], json.dumps({"error": error}).encode(), now=NOW, provider=load_provider("gemini"))
+    assert isinstance(outcome, Failure)
+    assert outcome.kind is kind
+
+
+def test_a_day_that_google_names_is_seen_through_a_proxy_too() -> None:
+    """LiteLLM passes Google's whole body on as text; "retry in 9s" is not to be trusted then."""
+    theirs = {"error": {"message": "Please retry in 9s", "details": [{"violations": [{"quotaId": "RequestsPerDayX"}]}]}}
+    message = f"litellm.RateLimitError: VertexAIException - {json.dumps(theirs, indent=2)}"
+    body = json.dumps({"error": {"message": message, "code": "429"}}).encode()
+    outcome = read_reply(429, [], body, now=NOW, provider=load_provider("litellm"))
+    assert isinstance(outcome, Failure)
+    assert outcome.kind is FailureClass.QUOTA_WINDOW
 
 
 @pytest.mark.parametrize(

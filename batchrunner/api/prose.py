@@ -29,7 +29,7 @@ _AMOUNT = r"~?\s*(?P<{}>\d+(?:,\d{{3}})*(?:\.\d+)?)"
 _COUNTED = r"(?P<what>(?:input|output|prompt|completion)?\s*tokens?|(?:api )?(?:requests?|calls?|queries)|images?)"
 _PER = r"\s*(?:per|/|a)\s*(?P<period>second|sec|minute|min|hour|day|week|month|s|m|h|d)\b"
 _LIMIT_USED = re.compile(
-    rf"{_COUNTED}{_PER}[^:.]{{0,20}}[:.]\s*limit:?\s*{_AMOUNT.format('limit')}(?:\s*/\s*\w+)?"
+    rf"{_COUNTED}{_PER}[^:.]{{0,60}}[:.]\s*limit:?\s*{_AMOUNT.format('limit')}(?:\s*/\s*\w+)?"
     rf"(?:[,;.]\s*(?:used|current):?\s*{_AMOUNT.format('used')})?(?:[,;.]\s*requested:?\s*{_AMOUNT.format('requested')})?"
 )
 _ACTUAL = re.compile(
@@ -72,6 +72,8 @@ _WAIT = re.compile(
     r"|(?P<amount>\d+(?:\.\d+)?)\s*(?P<unit>milliseconds?|seconds?|secs?|minutes?|mins?|hours?|days?)\b)"
 )
 _WAIT_UNITS = {"mil": 1e-3, "sec": 1.0, "min": 60.0, "hou": 3600.0, "day": 86400.0}
+_QUOTED_DAY = re.compile(r"quotaid\W{1,6}\w{0,60}perday")  # Google's details as a proxy passes them on: as text
+_NONE = re.compile(r"limit: 0(?!\.?\d)")
 _RESET = re.compile(r"reset|重置", re.IGNORECASE)
 
 
@@ -102,8 +104,8 @@ def read_error(error: Mapping[str, Any], message: str, *, now: float) -> Told:
         after=after,
         windows=windows,
         dimension=windows[0].dimension if windows else _dimension_word(low),
-        daily=google.daily,
-        none=google.daily and "limit: 0" in low,
+        daily=google.daily or _QUOTED_DAY.search(low) is not None,
+        none=google.failed and _NONE.search(low) is not None,
         inner=_inner(error.get("metadata")),
     )
 
@@ -179,11 +181,12 @@ def _reset_at(text: str, now: float) -> float | None:
 class _Google:
     after: float | None = None
     daily: bool = False
+    failed: bool = False
 
 
 def _google(details: Any) -> _Google:
-    """google.rpc: RetryInfo's delay, and whether a QuotaFailure is of a day."""
-    after, daily = None, False
+    """google.rpc: RetryInfo's delay, whether there is a QuotaFailure, and whether one is of a day."""
+    after, daily, failed = None, False, False
     for detail in details if isinstance(details, list) else ():
         if not isinstance(detail, dict):
             continue
@@ -192,8 +195,9 @@ def _google(details: Any) -> _Google:
             after = span(delay.strip())
         violations = detail.get("violations")
         for violation in violations if isinstance(violations, list) else ():
+            failed = True
             daily = daily or (isinstance(violation, dict) and "PerDay" in str(violation.get("quotaId")))
-    return _Google(after, daily)
+    return _Google(after, daily, failed)
 
 
 def _inner(metadata: Any) -> Mapping[str, str]:
