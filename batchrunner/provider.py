@@ -147,12 +147,18 @@ def provider_names() -> tuple[str, ...]:
 
 @cache
 def load_provider(name: str) -> Provider:
-    """By its name, or from a file of the user's own (``./mine.toml``). Raises ConfigError for what is not known."""
+    """By its name, or from a file of the user's own (``./mine.toml``). Raises ConfigError for what is not known.
+
+    A name may be written as others write it: llama.cpp, Z.ai, OpenAI.
+    """
     if name.endswith(".toml"):
         return read_provider(Path(name))
-    if name not in provider_names():
+    if name in provider_names():
+        return read_provider(FOLDER / f"{name}.toml")
+    meant = [known for known in provider_names() if _letters(known) == _letters(name)]
+    if not meant:
         raise ConfigError(_unknown(name))
-    return read_provider(FOLDER / f"{name}.toml")
+    return load_provider(meant[0])
 
 
 def provider_at(host: str) -> Provider | None:
@@ -198,6 +204,10 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _is_within(count: int | None, end: int | None) -> bool:
     return end is None or (count is not None and count <= end)
+
+
+def _letters(name: str) -> str:
+    return re.sub(r"[\W_]", "", name).lower()
 
 
 def _unknown(name: str) -> str:

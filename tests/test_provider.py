@@ -158,6 +158,20 @@ def test_a_file_that_would_send_no_key_or_forgets_half_a_price_is_told(tmp_path:
 
 
 @pytest.mark.parametrize(
+    ("written", "name"),
+    [("llama.cpp", "llamacpp"), ("Z.ai", "zai"), ("OpenAI", "openai"), ("Hugging Face", "huggingface")],
+)
+def test_a_name_may_be_written_as_others_write_it(written: str, name: str) -> None:
+    assert load_provider(written) is load_provider(name)
+
+
+@pytest.mark.parametrize("nobody", ["", ".", "llama", "open ai!x"])
+def test_a_name_that_is_near_to_one_is_not_it(nobody: str) -> None:
+    with pytest.raises(ConfigError, match="is not known"):
+        load_provider(nobody)
+
+
+@pytest.mark.parametrize(
     ("url", "name"),
     [
         ("https://api.groq.com/openai/v1", "groq"),
