@@ -58,16 +58,11 @@ def retry_hint(headers: Mapping[str, str], *, status: int, now: float) -> RetryH
 
 
 def retry_after(headers: Mapping[str, str], *, now: float) -> float | None:
-    """Seconds the headers ask to wait: ``retry-after-ms``, else ``retry-after`` (seconds or date). Keys: lower case."""
+    """Seconds the headers ask to wait: ``retry-after-ms``, else ``retry-after``, in any form. Keys: lower case."""
     milliseconds = number(headers.get("retry-after-ms", ""))
-    if milliseconds is not None:
-        return sensible(milliseconds / 1000)
-    text = headers.get("retry-after", "").strip()
-    seconds = number(text)
-    if seconds is not None:
-        return sensible(seconds)
-    when = instant(text)
-    return None if when is None else sensible(max(when - server_time(headers, now=now), 0.0))
+    if milliseconds is not None and (seconds := sensible(milliseconds / 1000)) is not None:
+        return seconds
+    return seconds_until(headers.get("retry-after", ""), now=server_time(headers, now=now))
 
 
 def server_time(headers: Mapping[str, str], *, now: float) -> float:
