@@ -174,6 +174,11 @@ def test_retry_after_in_any_of_its_forms(headers: dict[str, str], seconds: float
         (b'{"code": "Throttling.RateQuota", "message": "Requests rate limit exceeded"}', FailureClass.RATE_LIMIT),
         (b'{"code": 401, "msg": "the token has expired", "success": false}', FailureClass.AUTH),
         (b'{"error": ""}', FailureClass.MALFORMED_SUCCESS),
+        (
+            b'{"error": {"code": "invalid_parameter_error", "message": "x", "type": "invalid_request_error"}}',
+            FailureClass.BAD_REQUEST,
+        ),
+        (b'{"error": {"message": "no tool", "type": "x", "code": "y", "status_code": 400}}', FailureClass.BAD_REQUEST),
     ],
 )
 def test_a_200_without_an_answer_is_not_a_success(body: bytes, kind: FailureClass) -> None:

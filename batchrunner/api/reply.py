@@ -237,7 +237,7 @@ def _malformed(body: bytes, what: str, usage: _Tokens = None) -> Failure:
 def _refusal(status: int, error: Mapping[str, Any], body: bytes, head: _Head) -> Failure:
     code, kind = string(error.get("code")), string(error.get("type"))
     message = message_of(error) or _excerpt(body) or "no reason given"
-    assumed = _inner_status(code) if status == OK else status
+    assumed = _inner_status(error) if status == OK else status
     clock = server_time(head.headers, now=head.now)
     told = read_error(error, message, now=clock)
     hint = retry_hint(head.headers, status=assumed, now=head.now)
@@ -271,9 +271,11 @@ def _error(body: bytes) -> Mapping[str, Any]:
         return {}
 
 
-def _inner_status(code: str | None) -> int:
-    """The HTTP status of an error inside a 200: its code, where that is one (OpenRouter)."""
-    return int(code) if code is not None and _STATUS.fullmatch(code) else 500
+def _inner_status(error: Mapping[str, Any]) -> int:
+    """The HTTP status of an error inside a 200: its code, where that is one (OpenRouter), or what it says beside it."""
+    told = (string(error.get("code")), string(error.get("status_code")))  # Groq's, in a stream
+    is_bad = error.get("type") == "invalid_request_error"  # DashScope streams it so
+    return next((int(code) for code in told if code is not None and _STATUS.fullmatch(code)), 400 if is_bad else 500)
 
 
 def _merged(quota_told: Quota, told: Told, now: float) -> Quota:
