@@ -125,6 +125,9 @@ class Worker:
             if not self._draining:
                 outcome, sent_at = Abandoned(), self._clock()
                 outcome = await self._send(lease, now=sent_at, on_head=partial(self._sight, lease, sent_at))
+        except BaseException:  # a bug, here or beside us, cancels every attempt: nothing more is claimed
+            self._draining = True
+            raise
         finally:  # also when cut off: then it stays what it was
             self._reports.append(Report(lease=lease, outcome=outcome, sent_at=sent_at, received_at=self._clock()))
             self._news.set()

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import anyio
@@ -191,6 +192,41 @@ async def test_a_bug_in_sending_ends_the_run_and_loses_no_report() -> None:
     with pytest.raises(ExceptionGroup) as caught:
         await worker(script, send).run()
     assert caught.group_contains(ZeroDivisionError)
+    assert len(script.reports) == script.given
+
+
+class Slow(Script):
+    """Takes its time over an exchange, as a disk does, so that much ends meanwhile."""
+
+    async def exchange(self, reports: Sequence[Report], /, *, want: int, sightings: Sequence[Sighting] = ()) -> Grant:
+        for _ in range(5):
+            await anyio.lowlevel.checkpoint()
+        return await super().exchange(reports, want=want, sightings=sightings)
+
+
+@pytest.mark.parametrize("bug", [True, False])
+async def test_what_is_cut_off_by_a_bug_claims_nothing_new(bug: bool) -> None:
+    """In sending, or beside it. What is claimed then is cut off too, comes back pending and is claimed again, for ever.
+
+    Each time as if it had been sent and may have to be paid for.
+    """
+    script = Slow(500)
+
+    async def send(one: Lease, /, *, now: float, **__: object) -> Outcome:  # noqa: ARG001
+        if one.task_id == 0:
+            return ANSWER
+        for _ in range(3 if one.task_id == 2 else 500):
+            await anyio.lowlevel.checkpoint()
+        if bug:
+            raise ZeroDivisionError
+        group.cancel_scope.cancel()
+        await anyio.sleep_forever()
+        return ANSWER
+
+    with nullcontext() if not bug else pytest.raises(ExceptionGroup):
+        async with anyio.create_task_group() as group:
+            await worker(script, send).run()
+    assert script.given <= 5
     assert len(script.reports) == script.given
 
 
