@@ -97,8 +97,25 @@ def test_tool_calls_are_put_together_by_index() -> None:
         ([[{"index": 0, "id": "a", "function": {"name": "f"}}], [{"index": 0, "function": {"name": "f"}}]], ["f"]),
         ([[{"index": 0, "id": "a", "function": {"name": "f"}}], [{"index": 0, "id": "a", "function": {}}]], ["f"]),
         ([[{"id": "a", "function": {"name": "get_"}}], [{"function": {"name": "time"}}]], ["get_time"]),
+        ([[{"index": 0, "id": "a", "function": {"name": "f"}}], [{"id": "a", "function": {}}]], ["f"]),
+        (
+            [
+                [{"index": 1, "id": "b", "function": {"name": "g"}}],
+                [{"index": 0, "id": "a", "function": {"name": "f"}}],
+            ],
+            ["f", "g"],
+        ),
     ],
-    ids=["no index", "one index for all", "all at once", "name repeated", "id repeated", "name in parts"],
+    ids=[
+        "no index",
+        "one index for all",
+        "all at once",
+        "name repeated",
+        "id repeated",
+        "name in parts",
+        "index once",
+        "second first",
+    ],
 )
 def test_tool_calls_of_careless_servers(deltas: list[list[dict[str, Any]]], calls: list[str]) -> None:
     made = message(*({"tool_calls": each} for each in deltas))
@@ -120,6 +137,27 @@ def test_several_choices_and_their_logprobs() -> None:
     assert made["choices"][0]["logprobs"] == {"content": [{"token": "a"}, {"token": "b"}]}
 
 
+def test_choices_without_an_index_are_told_apart_by_their_place() -> None:
+    parts = [{"delta": {"content": "A"}}, {"delta": {"content": "B"}}]
+    made = assembled(chunk(*parts), chunk(*parts))
+    assert [choice["message"]["content"] for choice in made["choices"]] == ["AA", "BB"]
+
+
+def test_tokens_are_no_names() -> None:
+    """In a text completion's logprobs they are keys, "index", "id" and "function" among them."""
+    tops = [{"def": -0.1}, {"function": -0.2}, {"index": -0.3}, {"id": -0.4}, {"id": -0.4}]
+    chunks = [
+        {"choices": [{"index": 0, "text": "x", "logprobs": {"tokens": ["x"], "top_logprobs": [t]}}]} for t in tops
+    ]
+    assert assembled(*chunks)["choices"][0]["logprobs"] == {"tokens": ["x"] * 5, "top_logprobs": tops}
+
+
+def test_what_no_json_has_is_null() -> None:
+    """The logarithm of 0, as Python's servers write it; the answer beside it was paid for."""
+    made = assembled(event(b'{"choices": [{"index": 0, "text": "x", "logprobs": {"token_logprobs": [-Infinity]}}]}'))
+    assert made["choices"][0]["logprobs"] == {"token_logprobs": [None]}
+
+
 def test_text_completions() -> None:
     made = assembled(
         {"id": "t", "object": "text_completion", "choices": [{"index": 0, "text": "a", "finish_reason": None}]},
@@ -136,11 +174,17 @@ def test_text_completions() -> None:
         [chunk(delta(content="a")), chunk(usage={"total_tokens": 2}), chunk(usage=None)],
         [chunk(delta(content="a"), x_groq={"id": "r"}), chunk(x_groq={"id": "r", "usage": {"total_tokens": 2}})],
         [chunk({**delta(content="a", finish="stop"), "usage": {"total_tokens": 2}})],
+        [chunk(delta(content="a"), usage={"total_tokens": 2}), chunk(delta(finish="stop"), usage={})],
     ],
-    ids=["in every chunk", "in the last", "Groq's place", "Moonshot's place"],
+    ids=["in every chunk", "in the last", "Groq's place", "Moonshot's place", "empty at last"],
 )
 def test_usage_is_the_last_that_was_told(chunks: list[dict[str, Any]]) -> None:
     assert assembled(*chunks)["usage"] == {"total_tokens": 2}
+
+
+def test_usage_may_come_in_two_parts() -> None:
+    made = assembled(chunk(usage={"prompt_tokens": 5}), chunk(delta(finish="stop"), usage={"completion_tokens": 2}))
+    assert made["usage"] == {"prompt_tokens": 5, "completion_tokens": 2}
 
 
 def test_the_whole_so_far_beside_each_part_is_not_added_twice() -> None:
@@ -151,6 +195,11 @@ def test_the_whole_so_far_beside_each_part_is_not_added_twice() -> None:
     )
     assert made["choices"][0]["message"]["content"] == "ab"
     assert made["citations"] == ["x"]
+
+
+def test_a_whole_message_without_a_delta_is_the_answer() -> None:
+    made = assembled(chunk({"index": 0, "delta": None, "message": {"content": "ab"}, "finish_reason": "stop"}))
+    assert made["choices"][0]["message"] == {"role": "assistant", "content": "ab"}
 
 
 def test_content_in_parts() -> None:
@@ -181,6 +230,9 @@ def test_the_halves_of_a_character_become_one() -> None:
         ([chunk(delta(content="a", finish="stop"))], True),
         ([chunk(delta(content="a")), event(b" [DONE] ")], True),
         ([chunk(delta(content="a", finish="stop"), delta(1, content="b"))], False),
+        ([chunk(delta(content="a", finish=""))], False),
+        ([chunk(delta(content="a", finish="stop")), chunk(delta(finish=""))], True),
+        ([chunk(delta(content="a")), event(b""), event(b" "), chunk(delta(finish="stop"))], True),
         ([event({"type": "response.created", "response": {"output": []}})], False),
         ([event({"type": "response.completed", "response": {"output": []}})], True),
         ([event({"type": "response.incomplete", "response": {"output": []}})], True),
@@ -211,6 +263,12 @@ def test_an_error_in_the_middle_ends_it(last: Event, error: Any) -> None:
     assert (assembler.has_error, assembler.is_over, assembler.is_whole) == (True, True, False)
 
 
+def test_an_error_takes_nothing_away_from_a_whole_answer() -> None:
+    """It was paid for, and is never asked for again."""
+    assembler = taken(chunk(delta(content="all", finish="stop")), {"error": {"code": 500, "message": "no usage"}})
+    assert (assembler.has_error, assembler.is_over, assembler.is_whole) == (False, True, True)
+
+
 def test_the_responses_api_sends_the_whole_at_its_end() -> None:
     """Before its end, the text so far stands in the object that began it."""
     created = {"type": "response.created", "response": {"id": "r", "status": "in_progress", "output": []}}
@@ -219,6 +277,18 @@ def test_the_responses_api_sends_the_whole_at_its_end() -> None:
     assert assembled(created, *text, end) == end["response"]
     partial = assembled(created, *text)
     assert (partial["status"], partial["output"][0]["content"][0]["text"]) == ("in_progress", "Hello")
+
+
+def test_a_response_whose_end_leaves_its_output_out() -> None:
+    """What was done by then is the output, calls too."""
+    call = {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"}
+    done = {"type": "response.output_item.done", "output_index": 0, "item": call}
+    end = {"type": "response.completed", "response": {"status": "completed", "output": []}}
+    assert assembled(done, end)["output"] == [call]
+    text = {"type": "response.output_text.delta", "delta": "Hello"}
+    output = assembled(done, text, {**end, "type": "response.failed", "response": {"status": "failed"}})["output"]
+    assert [item["type"] for item in output] == ["function_call", "message"]
+    assert output[1]["status"] == "incomplete"
 
 
 @pytest.mark.parametrize(
@@ -278,6 +348,8 @@ _JSON = st.recursive(
                     "usage",
                     "error",
                     "type",
+                    "message",
+                    "logprobs",
                 ]
             ),
             inner,
@@ -292,3 +364,19 @@ _JSON = st.recursive(
 def test_no_event_whatever_raises(events: list[Event]) -> None:
     """Any JSON and any bytes come to an object."""
     assert isinstance(json.loads(taken(*events).body()), dict)
+
+
+@pytest.mark.parametrize("first", [{"message": "x"}, {"logprobs": []}, {"text": [1]}])
+def test_no_kind_where_another_was_raises(first: dict[str, Any]) -> None:
+    made = assembled(chunk({"index": 0, **first}), chunk({**delta(content="a"), "logprobs": {"content": []}}))
+    assert made["choices"][0]["message"]["content"] == "a"
+
+
+@pytest.mark.parametrize("opened", [b"[", b'{"a":'])
+@pytest.mark.parametrize("levels", [300, 900, 5000])
+def test_no_depth_raises(opened: bytes, levels: int) -> None:
+    closed = b"]" if opened == b"[" else b"}"
+    deep = opened * levels + b"1" + closed * levels
+    assembler = taken(chunk(delta(content="a")), event(b'{"choices": [{"delta": {"x": %s}}]}' % deep))
+    assert (assembler.is_over, assembler.is_whole) == (True, False)
+    assert json.loads(assembler.body())["choices"][0]["message"]["content"] == "a"

@@ -6,14 +6,16 @@ stands as it came first. An ``error`` in a chunk, or an event of that name, ends
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from batchrunner.api.sse import Event
 
 DONE = b"[DONE]"
 EXCERPT = 200  # bytes of what is no JSON that are told
-_decode = json.JSONDecoder().decode  # which, unlike msgspec, takes half a character
+DEEPEST = 100  # levels in one another; what goes deeper says nothing, and would exhaust the stack
+# Unlike msgspec, it takes half a character; NaN and -Infinity, which no JSON has, become null.
+_decode = json.JSONDecoder(parse_constant=lambda _: None).decode
 _NAMES = frozenset({"id", "type", "role", "index", "object", "format", "signature"})  # never come in parts
 _TEXTS = ("content", "reasoning_content", "reasoning", "refusal", "tool_calls", "function_call", "audio")
 _ONCE = frozenset({"id", "created", "object"})  # of a chunk: its first one counts
@@ -43,6 +45,8 @@ class Assembler:
         self._error: Any = None
         self._response: _Value | None = None  # of the responses API
         self._text = _Text()  # likewise, so far
+        self._items: list[Any] = []  # likewise
+        self._others: list[_Value] = []  # events of no kind that is known
 
     def add(self, event: Event) -> bool:
         """Whether the event brought something of the answer itself."""
@@ -57,6 +61,8 @@ class Assembler:
         chunk = _parsed(event.data)
         if event.name == b"error":
             return self._fail(chunk if chunk is not None else event.data.decode(errors="replace"))
+        if chunk is None and not event.data.strip():  # to keep the connection alive
+            return False
         if chunk is None:
             self.is_over = True
             self.trouble = f"a part of it is no JSON: {event.data[:EXCERPT].decode(errors='replace')}"
@@ -79,6 +85,19 @@ class Assembler:
     def has_error(self) -> bool:
         return self._error is not None
 
+    @property
+    def is_foreign(self) -> bool:
+        """Whether nothing in it is known, and nothing is wrong with it: a stream of another kind of API."""
+        if not self._others or self._choices or self._response is not None or self.has_error or self.trouble:
+            return False
+        first, last = self._others[0].get("type"), self._others[-1].get("type")
+        return first != "message_start" or last == "message_stop"  # Anthropic's says how it ends
+
+    def events(self) -> bytes:
+        """The events of a foreign stream, and their usage, as JSON."""
+        value: _Value = {"events": self._others}
+        return _json(value if self._usage is None else {**value, "usage": self._usage}, ensure_ascii=True).encode()
+
     def body(self) -> bytes:
         """The object, as JSON; of an answer that is not whole, what there is of it."""
         value = self._completion() if self._response is None else self._whole_response()
@@ -90,9 +109,11 @@ class Assembler:
             return _json(value, ensure_ascii=True).encode()
 
     def _fail(self, error: Any) -> bool:
-        inner = error.get("error") if isinstance(error, dict) else None
-        self._error = error if inner is None else inner
+        """It ends the answer, and takes nothing away from one that was whole."""
         self.is_over = True
+        if not self.is_whole:
+            inner = error.get("error") if isinstance(error, dict) else None
+            self._error = error if inner is None else inner
         return False
 
     # -- completions
@@ -100,15 +121,16 @@ class Assembler:
     def _add_chunk(self, chunk: _Value) -> bool:
         self._add_top(chunk)
         choices, began = chunk.get("choices"), False
-        for choice in choices if isinstance(choices, list) else ():
-            began = (isinstance(choice, dict) and self._add_choice(choice)) or began
+        if "choices" not in chunk:
+            self._others.append(chunk)
+        for place, choice in enumerate(choices if isinstance(choices, list) else ()):
+            began = (isinstance(choice, dict) and self._add_choice(choice, place)) or began
         return began
 
     def _add_top(self, chunk: Mapping[str, Any]) -> None:
         """What stands beside the choices; the newest counts, but for what names the answer."""
-        inner = chunk.get("x_groq")
-        for usage in (inner.get("usage") if isinstance(inner, dict) else None, chunk.get("usage")):
-            self._usage = self._usage if usage is None else usage
+        for place in (chunk.get("message"), chunk.get("x_groq"), chunk):  # Anthropic's, Groq's and all others'
+            self._add_usage(place.get("usage") if isinstance(place, dict) else None)
         for name, value in chunk.items():
             if name in ("choices", "usage", "error") or name in _PADDING or (value in (None, "") and name in self._top):
                 continue
@@ -118,27 +140,32 @@ class Assembler:
             both = isinstance(old, dict) and isinstance(value, dict)
             self._top[name] = {**old, **value} if both else value  # type: ignore[dict-item]  # checked a line above
 
-    def _add_choice(self, choice: _Value) -> bool:
+    def _add_usage(self, usage: Any) -> None:
+        """The newest counts; what it leaves out stands as it was told before."""
+        both = isinstance(usage, dict) and isinstance(self._usage, dict)
+        self._usage = self._usage | usage if both else usage or self._usage
+
+    def _add_choice(self, choice: _Value, place: int) -> bool:
         index = choice.get("index")
-        kept = self._choices.setdefault(index if isinstance(index, int) else 0, {})
+        kept = self._choices.setdefault(index if isinstance(index, int) else place, {})
         began = False
         for name, value in choice.items():
             match name:
                 case "delta" if isinstance(value, dict):
-                    _merge(kept.setdefault("message", {}), value)
+                    _merge(_dict_in(kept, "message"), value)
                     began = began or any(value.get(text) for text in _TEXTS)
-                case "message" if "delta" in choice:  # the whole so far, beside what is new (Perplexity)
-                    continue
-                case "text":
+                case "message" if isinstance(value, dict) and not isinstance(choice.get("delta"), dict):
+                    kept["message"] = _listed_dict(value)
+                case "text" if value is not None:
                     _merge(kept, {"text": value})
                     began = began or bool(value)
                 case "usage":  # Moonshot's place
-                    self._usage = value or self._usage
+                    self._add_usage(value)
                 case "logprobs" if isinstance(value, dict):
-                    _merge(kept.setdefault("logprobs", {}), value)
-                case "index":
+                    _extend(_dict_in(kept, "logprobs"), value)
+                case "index" | "delta" | "message":  # the whole so far stands beside what is new (Perplexity)
                     continue
-                case _ if value is not None:
+                case _ if value not in (None, ""):  # a finish_reason that is not there yet is empty at some
                     kept[name] = value
         return began
 
@@ -158,20 +185,37 @@ class Assembler:
         self._response = self._response or {"object": "response", "status": "in_progress"}
         if kind in _RESPONSE_ENDS:
             self._done = self.is_over = True
+        if kind == "response.output_item.done" and isinstance(chunk.get("item"), dict):
+            self._items.append(chunk["item"])
         delta = chunk.get("delta")
         if kind == "response.output_text.delta" and isinstance(delta, str):
             self._text.append(delta)
         return kind.endswith(".delta") and bool(delta)
 
     def _whole_response(self) -> _Value:
-        """The object as it was sent, whole; what is missing in it is made from the text that came in pieces."""
+        """The object as it was sent, whole; what is missing in it is made from what came in pieces."""
         assert self._response is not None
-        if not self._text or (self._done and self._response.get("output")):
+        if self._response.get("output") or not (self._text or self._items):
             return self._response
+        has_text = any(item.get("type") == "message" for item in self._items) or not self._text
         content = [{"type": "output_text", "text": self._text, "annotations": []}]
-        status = "completed" if self._done else "incomplete"
+        status = "completed" if self._response.get("status") == "completed" else "incomplete"
         message = {"type": "message", "role": "assistant", "status": status, "content": content}
-        return {**self._response, "output": [message]}
+        return {**self._response, "output": self._items if has_text else [*self._items, message]}
+
+
+def _is_deep(value: Any) -> bool:
+    """Whether it is nested deeper than anything that is meant."""
+    level = [value]
+    for _ in range(DEEPEST):
+        level = [inner for item in level for inner in _members(item)]
+        if not level:
+            return False
+    return True
+
+
+def _members(value: Any) -> Iterable[Any]:
+    return value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
 
 
 def _is_flat_error(chunk: _Value) -> bool:
@@ -187,12 +231,36 @@ def _choice(index: int, kept: _Value) -> _Value:
         if isinstance(calls := message.get("tool_calls"), list):
             message["tool_calls"] = [
                 {name: value for name, value in call.items() if name != "index"} if isinstance(call, dict) else call
-                for call in calls
+                for call in _in_order(calls)
             ]
         choice["message"] = message
     choice.setdefault("logprobs", None)
     choice.setdefault("finish_reason", None)
     return choice
+
+
+def _in_order(calls: list[Any]) -> list[Any]:
+    """By their index, whichever began first; as they came where one has none."""
+    indices = [call.get("index") if isinstance(call, dict) else None for call in calls]
+    return sorted(calls, key=lambda call: call["index"]) if all(isinstance(i, int) for i in indices) else calls
+
+
+def _dict_in(kept: _Value, name: str) -> _Value:
+    """The one of that name in it, made where there is none."""
+    if not isinstance(kept.get(name), dict):
+        kept[name] = {}
+    found: _Value = kept[name]
+    return found
+
+
+def _extend(kept: _Value, more: _Value) -> None:
+    """Append lists to lists and look into no item: of those in logprobs the names are tokens, "index" among them."""
+    for name, value in more.items():
+        old = kept.get(name)
+        if isinstance(old, list) and isinstance(value, list):
+            old += value
+        elif old is None or value is not None:
+            kept[name] = value
 
 
 def _merge(kept: _Value, delta: _Value) -> None:
@@ -259,7 +327,7 @@ def _same(kept: list[Any], item: _Value) -> _Value | None:
 
 def _is_part(index: Any, name: Any, known: _Value) -> bool:
     if name and known.get("id"):
-        return bool(name == known["id"] and index == known.get("index"))
+        return bool(name == known["id"] and (None in (index, known.get("index")) or index == known["index"]))
     return index == known.get("index") if index is not None else not name  # that names neither: of the last one
 
 
@@ -281,4 +349,4 @@ def _parsed(data: bytes) -> _Value | None:
         value = _decode(data.decode())
     except (ValueError, RecursionError):
         return None
-    return value if isinstance(value, dict) else None
+    return value if isinstance(value, dict) and not _is_deep(value) else None
