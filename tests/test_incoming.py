@@ -154,6 +154,15 @@ def test_recorded_streams(vector: dict[str, Any]) -> None:
     assert (outcome.kind, outcome.retry_after) == (vector["expected"]["class"], None)
 
 
+@pytest.mark.parametrize("status", [400, 429])
+def test_an_error_dressed_up_as_an_event_is_read(status: int) -> None:
+    """Whatever its status; and kept as it came."""
+    raw = 'event: error\ndata: {"error": {"code": "1261", "message": "Prompt 超长"}}\n\n'.encode()
+    outcome = read(raw, status=status)
+    assert isinstance(outcome, Failure)
+    assert (outcome.code, outcome.message, outcome.body) == ("1261", "Prompt 超长", raw)
+
+
 PLAIN = b'{"choices": [{"message": {"content": "yes"}, "finish_reason": "stop"}]}'
 
 
@@ -168,6 +177,13 @@ def test_a_plain_answer_is_taken_whatever_it_is_called(headers: list[tuple[str, 
 @pytest.mark.parametrize("kind", ["application/json", "text/plain", "application/octet-stream"])
 def test_a_stream_is_taken_whatever_it_is_called(kind: str) -> None:
     assert isinstance(read(b": hello\n\n" + chunks({"content": "a"}), [("content-type", kind)]), Success)
+
+
+@pytest.mark.parametrize("kind", ["application/json", "text/plain"])
+def test_the_first_token_of_a_stream_by_another_name_is_seen(kind: str) -> None:
+    reply = IncomingReply(200, [("content-type", kind)])
+    assert reply.feed(chunks({"content": "a"}))
+    assert reply.is_over
 
 
 @pytest.mark.parametrize(
@@ -216,6 +232,53 @@ def test_no_cut_of_the_bytes_changes_the_answer(cuts: list[int], end: int) -> No
 def test_of_a_path_nobody_knows_any_json_is_an_answer(endpoint: str, raw: bytes, good: bool) -> None:
     assert isinstance(read(raw, [], endpoint=endpoint), Success) is good
     assert isinstance(read(raw, []), Failure)
+
+
+@pytest.mark.parametrize("status", [201, 202])
+def test_any_status_of_success_is_one(status: int) -> None:
+    assert isinstance(read(b'{"id": "x"}', [], status=status, endpoint="images/generations"), Success)
+    assert isinstance(read(PLAIN, [], status=status), Success)
+
+
+@pytest.mark.parametrize(
+    ("raw", "good"),
+    [
+        (b'{"code": 500, "msg": "404 NOT_FOUND", "success": false}', False),
+        (b'{"code": "InvalidParameter", "message": "no", "success": false}', False),
+        (b'{"code": 200, "msg": "ok", "data": {"url": "x"}}', True),
+        (b'{"code": "ok", "message": "done"}', True),
+    ],
+)
+def test_a_flat_error_is_no_answer_of_a_path_nobody_knows(raw: bytes, good: bool) -> None:
+    """GLM's gateway says so, with a 200, of a path that it has not."""
+    assert isinstance(read(raw, [], endpoint="images/generations"), Success) is good
+
+
+START = (
+    b'event: message_start\ndata: {"type": "message_start", "message": {"usage": {"input_tokens": 5}}}\n\n'
+    b'event: message_delta\ndata: {"type": "message_delta", "usage": {"output_tokens": 2}}\n\n'
+)
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "raw", "events"),
+    [
+        ("messages", START + b'event: message_stop\ndata: {"type": "message_stop"}\n\n', 3),
+        ("messages", START, None),
+        ("generate_stream", b'data: {"token": "a"}\n\ndata: {"token": "b"}\n\n', 2),
+        ("generate_stream", b'data: {"token": "a"}\n\ndata: {"error": "no"}\n\n', None),
+        ("generate_stream", b'data: {"token": "a"}\n\ndata: {"tok', None),
+        ("chat/completions", b'data: {"token": "a"}\n\n', None),
+    ],
+)
+def test_a_stream_of_another_kind_is_its_events(endpoint: str, raw: bytes, events: int | None) -> None:
+    """At a path nobody knows, where it ended by itself; with their usage, if they tell it."""
+    outcome = read(raw, endpoint=endpoint)
+    assert isinstance(outcome, Success) is (events is not None)
+    assert isinstance(read(raw, endpoint=endpoint, cut=Failure(kind=FailureClass.TIMEOUT, message="")), Failure)
+    if isinstance(outcome, Success):
+        assert len(json.loads(outcome.body)["events"]) == events
+        assert outcome.usage == (Usage(prompt_tokens=5, completion_tokens=2) if endpoint == "messages" else None)
 
 
 @pytest.mark.parametrize(

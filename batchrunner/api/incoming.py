@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from batchrunner.api.assemble import Assembler
-from batchrunner.api.reply import OK, read_reply
+from batchrunner.api.reply import SHAPED, is_ok, read_reply
 from batchrunner.api.sse import EventParser
 from batchrunner.provider import GENERIC, Provider
 from batchrunner.task import Failure, FailureClass, Success
@@ -35,10 +35,11 @@ class IncomingReply:
         self._status, self._headers, self._key, self._provider = status, headers, key, provider
         self._parser, self._stream = EventParser(), Assembler()
         self._plain = bytearray()
-        self._is_events = status == OK and any(
+        self._is_ok = is_ok(status)
+        self._is_events = self._is_ok and any(
             name.lower() == "content-type" and EVENTS in value.lower() for name, value in headers
         )
-        self._is_sure = not self._is_events
+        self._is_sure = not self._is_ok
 
     @property
     def is_events(self) -> bool:
@@ -53,7 +54,8 @@ class IncomingReply:
     def feed(self, piece: bytes) -> bool:
         """Whether a part of the answer itself has now been seen, be it one token; a comment is none."""
         if not self._is_sure and (start := piece.lstrip()):
-            self._is_events, self._is_sure = not start.startswith(_PLAIN), True
+            is_stream = not start.startswith(_PLAIN) if self._is_events else _STREAMED.match(piece)
+            self._is_events, self._is_sure = bool(is_stream), True
         if self._is_events:
             return self._add(piece)
         self._plain += piece
@@ -61,7 +63,7 @@ class IncomingReply:
 
     def outcome(self, *, endpoint: str, now: float, cut: Failure | None = None) -> Success | Failure:
         """What the reply means. *cut*: why its end did not come, where it did not. *now*: UTC seconds."""
-        if not self._is_events and self._status == OK and _STREAMED.match(self._plain):
+        if not self._is_events and self._is_ok and _STREAMED.match(self._plain):
             self._is_events = True
             self._add(bytes(self._plain))
         if not self._is_events:
@@ -72,8 +74,10 @@ class IncomingReply:
         if cut is None:
             for event in self._parser.close():
                 self._stream.add(event)
-        body = self._scrubbed(self._stream.body())
-        return self._judged(self._read(body, endpoint, now), cut)
+        is_foreign = cut is None and endpoint not in SHAPED and self._stream.is_foreign
+        body = self._scrubbed(self._stream.events() if is_foreign else self._stream.body())
+        outcome = self._read(body, endpoint, now)
+        return outcome if is_foreign else self._judged(outcome, cut)
 
     def _read(self, body: bytes, endpoint: str, now: float) -> Success | Failure:
         return read_reply(self._status, self._headers, body, endpoint=endpoint, provider=self._provider, now=now)
@@ -104,5 +108,5 @@ class IncomingReply:
 
     def _scrubbed(self, body: bytes) -> bytes:
         """Providers echo a bad key in their error; it must not reach the database."""
-        least = SECRET_IN_ANSWERS if self._status == OK else SECRET_IN_ERRORS
+        least = SECRET_IN_ANSWERS if self._is_ok else SECRET_IN_ERRORS
         return body if self._key is None or len(self._key) < least else body.replace(self._key, b"***")

@@ -16,6 +16,7 @@ from batchrunner.api import classify
 from batchrunner.api.errors import error_in, message_of, string
 from batchrunner.api.headers import quota, retry_hint, server_time
 from batchrunner.api.prose import Told, read_error
+from batchrunner.api.sse import EventParser
 from batchrunner.provider import GENERIC, Provider
 from batchrunner.quota import Quota, Window
 from batchrunner.task import Failure, FailureClass, Success, Usage
@@ -85,6 +86,7 @@ class _Answer(msgspec.Struct):
     code: Any = None
     message: Any = None
     msg: Any = None
+    success: Any = None
     data: Any = msgspec.UNSET
     output: Any = msgspec.UNSET
     results: Any = msgspec.UNSET
@@ -94,7 +96,8 @@ class _Answer(msgspec.Struct):
 
 
 _STATUS = re.compile("[45][0-9][0-9]")
-_SHAPED = frozenset({"chat/completions", "completions", "embeddings", "responses", "rerank", "moderations"})
+_OKS = range(200, 300)
+SHAPED = frozenset({"chat/completions", "completions", "embeddings", "responses", "rerank", "moderations"})
 _BROKEN_OFF = frozenset({"sensitive", "network_error", "error"})  # what there is of such an answer is not the answer
 _USED_UP = FailureClass.EMPTY_REASONING
 _FILTERED = (FailureClass.CONTENT_FILTER, "the provider withheld the answer")
@@ -113,6 +116,10 @@ _decode_any = msgspec.json.Decoder().decode
 _UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
+def is_ok(status: int) -> bool:
+    return status in _OKS
+
+
 def read_reply(
     status: int,
     headers: Sequence[tuple[str, str]],
@@ -126,7 +133,7 @@ def read_reply(
     named = {name.lower(): value for name, value in headers}
     told = quota(named, now=now)
     request_id = named.get("x-request-id") or named.get("request-id")
-    answer = _answer(body, endpoint) if status == OK else None
+    answer = _answer(body, endpoint) if is_ok(status) else None
     failure = _failure(status, answer, body, _Head(named, told, now, provider))
     if failure is not None:
         return replace(failure, request_id=request_id or failure.request_id)
@@ -148,7 +155,7 @@ def _answer(body: bytes, endpoint: str) -> _Answer | None:
         answer = _decode(body)
     except _UNREADABLE:
         answer = None
-    if endpoint in _SHAPED or (answer is not None and (answer.choices or answer.error)):
+    if endpoint in SHAPED or (answer is not None and (answer.choices or answer.error or _is_plainly_error(answer))):
         return answer
     try:  # of a path that we do not know, any JSON is an answer
         is_json = isinstance(_decode_any(body), dict | list)
@@ -159,7 +166,7 @@ def _answer(body: bytes, endpoint: str) -> _Answer | None:
 
 def _failure(status: int, answer: _Answer | None, body: bytes, head: _Head) -> Failure | None:
     """Why this reply is not an answer; None if it is one."""
-    if status != OK or (answer is not None and (answer.error or _is_flat_error(answer))):
+    if not is_ok(status) or (answer is not None and (answer.error or _is_flat_error(answer))):
         return _refusal(status, _error(body), body, head)
     if answer is None:
         failure: Failure | None = _malformed(body, "HTTP 200, but the body is no answer")
@@ -176,6 +183,11 @@ def _failure(status: int, answer: _Answer | None, body: bytes, head: _Head) -> F
     else:
         failure = None
     return None if failure is None else replace(failure, quota=head.quota)
+
+
+def _is_plainly_error(answer: _Answer) -> bool:
+    """A flat error that no answer of an unknown path is taken for: GLM's gateway's to a path that it has not."""
+    return _is_flat_error(answer) and (answer.success is False or bool(_STATUS.fullmatch(string(answer.code) or "")))
 
 
 def _is_flat_error(answer: _Answer) -> bool:
@@ -237,7 +249,7 @@ def _malformed(body: bytes, what: str, usage: _Tokens = None) -> Failure:
 def _refusal(status: int, error: Mapping[str, Any], body: bytes, head: _Head) -> Failure:
     code, kind = string(error.get("code")), string(error.get("type"))
     message = message_of(error) or _excerpt(body) or "no reason given"
-    assumed = _inner_status(error) if status == OK else status
+    assumed = _inner_status(error) if is_ok(status) else status
     clock = server_time(head.headers, now=head.now)
     told = read_error(error, message, now=clock)
     hint = retry_hint(head.headers, status=assumed, now=head.now)
@@ -265,10 +277,14 @@ def _refusal(status: int, error: Mapping[str, Any], body: bytes, head: _Head) ->
 
 
 def _error(body: bytes) -> Mapping[str, Any]:
-    try:
-        return error_in(_decode_any(body))
-    except _UNREADABLE:
-        return {}
+    """Of a body, or of an event that it is dressed up as: some answer whoever asked for a stream so."""
+    parser = EventParser()
+    for text in (body, *(event.data for event in (*parser.feed(body), *parser.close()))):
+        try:
+            return error_in(_decode_any(text))
+        except _UNREADABLE:
+            continue
+    return {}
 
 
 def _inner_status(error: Mapping[str, Any]) -> int:
