@@ -101,6 +101,18 @@ async def test_a_stream_may_be_compressed() -> None:
         assert text_of(await send(server.base_url)) == "yes"
 
 
+async def test_a_stream_may_be_compressed_piece_by_piece() -> None:
+    """Each an archive of its own, which the standard allows; cut anywhere."""
+    packed = gzip.compress(data("ye")) + gzip.compress(data("s", "stop")) + gzip.compress(b"data: [DONE]\n\n")
+    for pieces in (
+        [packed],
+        [packed[:30], packed[30:90], packed[90:]],
+        [packed[i : i + 1] for i in range(len(packed))],
+    ):
+        async with scripted(*pieces, head=[b"content-encoding: gzip"]) as server:
+            assert text_of(await send(server.base_url)) == "yes"
+
+
 @pytest.mark.parametrize("pieces", [[data("x" * 100)] * 100, [data("x" * 2000, "stop")], [b": c\n\n" * 9000]])
 async def test_a_stream_has_a_cap_too(pieces: list[bytes]) -> None:
     async with scripted(*pieces) as server:

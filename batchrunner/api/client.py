@@ -238,11 +238,14 @@ async def _decoded(response: httpx.Response, encoding: str, most: int) -> AsyncG
     """The body's bytes, decompressed in bounded steps. Raises BodyTooLargeError past *most*, BadEncodingError."""
     if encoding not in ("identity", "", "gzip", "x-gzip"):
         raise BadEncodingError(f"the reply is encoded as {encoding!r}, which was not asked for")
-    gunzip = zlib.decompressobj(wbits=31) if "gzip" in encoding else None
+    gunzip = _gunzip() if "gzip" in encoding else None
     total = 0
     async for chunk in response.stream:  # type: ignore[union-attr]  # likewise
         try:
             data = chunk if gunzip is None else gunzip.decompress(chunk, most - total + 1)
+            while gunzip is not None and gunzip.eof and (rest := gunzip.unused_data):  # one archive after the other
+                gunzip = _gunzip()
+                data += gunzip.decompress(rest, max(most - total - len(data), 0) + 1)
         except zlib.error as error:
             raise BadEncodingError(f"the reply's gzip is broken ({error})") from error
         total += len(data)
@@ -252,6 +255,10 @@ async def _decoded(response: httpx.Response, encoding: str, most: int) -> AsyncG
         yield data
     if gunzip is not None and not gunzip.eof:
         raise BadEncodingError("the reply's gzip breaks off")
+
+
+def _gunzip() -> "zlib._Decompress":
+    return zlib.decompressobj(wbits=31)
 
 
 async def _end(pieces: AsyncGenerator[bytes, None]) -> None:
