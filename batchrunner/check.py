@@ -133,9 +133,9 @@ def _output(asked: _Asked, model: Model, name: str) -> Iterator[tuple[Level, str
     if cap is None:
         return
     if model.max_output is not None and cap > model.max_output:
-        yield Level.ERROR, f"max_tokens {cap:,g} is more than the {model.max_output:,} that {name} may answer with"
+        yield Level.ERROR, f"max_tokens {cap:,} is more than the {model.max_output:,} that {name} may answer with"
     if cap < 1:
-        yield Level.ERROR, f"max_tokens {cap:g} leaves no answer"
+        yield Level.ERROR, f"max_tokens {cap:,} leaves no answer"
 
 
 def _length(prompt: Size, cap: float, context: int, name: str) -> Iterator[tuple[Level, str]]:

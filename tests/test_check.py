@@ -68,6 +68,12 @@ def test_each_finding(body: dict[str, Any], level: Level, what: str) -> None:
     assert what in said
 
 
+def test_a_large_number_is_written_out() -> None:
+    provider = Provider(title="X", models={"m": Model(max_output=98_304)})
+    ((_, said),) = found(request(max_tokens=1_234_567), provider)
+    assert said == "max_tokens 1,234,567 is more than the 98,304 that m may answer with"
+
+
 def test_an_image_is_no_long_prompt() -> None:
     """Its base64 is read by nobody as text."""
     image = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "iVBORw0K" * 10_000}}
