@@ -132,6 +132,15 @@ def test_a_key_that_is_a_word_is_not_taken_out_of_answers(status: int, key: str,
     assert (outcome.usage is not None) is (status == 200)
 
 
+@pytest.mark.parametrize("code", ["1113", "1302", "invalid_api_key", "insufficient_quota", "model_not_found"])
+def test_who_was_turned_away_has_paid_nothing(code: str) -> None:
+    """No balance, a bad key: a 200 with that in it is no charge."""
+    outcome = read(json.dumps({"error": {"code": code, "message": "x"}}).encode())
+    assert isinstance(outcome, Failure)
+    assert outcome.kind is not FailureClass.SERVER_ERROR
+    assert not outcome.maybe_charged
+
+
 def test_an_overload_in_the_middle_of_an_answer_uses_up_a_try() -> None:
     """It may be paid for each time; one that comes before the answer costs nothing."""
     error = b'event: error\ndata: {"type": "overloaded_error", "message": "x"}\n\n'

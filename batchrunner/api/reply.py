@@ -27,7 +27,19 @@ TOKENS_MAX = 10**9  # more in one reply is nonsense
 OK, TOO_LARGE, TOO_MANY = 200, 413, 429
 FAR_OFF = 3600.0  # seconds; a reset that OpenRouter names this far ahead is of a day's allowance
 LONG = 3600.0  # seconds; a longer window is an allowance
-_TURNED_AWAY = frozenset({FailureClass.RATE_LIMIT, FailureClass.CONCURRENCY, FailureClass.OVERLOADED})
+_TURNED_AWAY = frozenset(  # before anything was computed, whatever the status
+    {
+        FailureClass.RATE_LIMIT,
+        FailureClass.CONCURRENCY,
+        FailureClass.OVERLOADED,
+        FailureClass.QUOTA_WINDOW,
+        FailureClass.QUOTA_EXHAUSTED,
+        FailureClass.AUTH,
+        FailureClass.PERMISSION,
+        FailureClass.MODEL_NOT_FOUND,
+        FailureClass.WRONG_ENDPOINT,
+    }
+)
 _LIMITED = frozenset({FailureClass.RATE_LIMIT, FailureClass.REQUEST_TOO_LARGE, FailureClass.QUOTA_EXHAUSTED})
 _Tokens = Usage | None
 
