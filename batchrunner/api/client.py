@@ -17,6 +17,7 @@ from typing import Any, Self
 import aiohttp
 import anyio
 import httpx
+from aiohttp.http_exceptions import HttpProcessingError
 from httpx_aiohttp import AiohttpTransport
 
 from batchrunner.api.headers import quota
@@ -227,7 +228,14 @@ class _Request(httpx.Request):
         self._content = body
 
 
-_BREAKS = (httpx.HTTPError, aiohttp.ClientError, BodyTooLargeError, BadEncodingError)
+_BREAKS = (
+    httpx.HTTPError,
+    aiohttp.ClientError,
+    HttpProcessingError,  # a broken chunk, where aiohttp is installed without its compiled parser
+    OSError,
+    BodyTooLargeError,
+    BadEncodingError,
+)
 
 
 def _encoding(headers: Sequence[tuple[str, str]]) -> str:
@@ -309,7 +317,7 @@ def _reason(error: Exception) -> str:
         number = cause.os_error.errno or 0
         if number > 0:  # a name that is not found has another
             return f"{cause.host}:{cause.port}: {os.strerror(number)}"
-    return str(cause) or type(cause).__name__
+    return " ".join(str(cause).split()) or type(cause).__name__
 
 
 def _trust(ca_file: str | None) -> ssl.SSLContext:
