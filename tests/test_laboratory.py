@@ -195,6 +195,13 @@ def test_windows_that_end_one_soon_after_another_are_none(seed: int) -> None:
     assert play(rules, 2400, seed=seed, start=START + 13.7 * seed, **world).refused_share <= 0.05
 
 
+@pytest.mark.parametrize("seed", range(1, 7))
+def test_a_wait_that_is_over_at_a_moment_of_the_clock_makes_no_window(seed: int) -> None:
+    """One comes back in six seconds, at times just as ten seconds of the clock begin; a quarter was refused then."""
+    rules = Rules(rpm=10, algorithm="bucket", dialect="retry-after")
+    assert play(rules, 300, seed=seed, start=START + 13.7 * seed).refused_share <= 0.08
+
+
 def played_out(rules: Rules) -> dict[str, Any]:
     """What a limiter believes after a window's worth of requests and more."""
     limiter = Limiter(LimitSettings(), now=START)

@@ -334,8 +334,8 @@ class Found:
                 return period
         for grid in GRIDS:
             boundary = floor(sent_at / grid) * grid
-            long_ago = grid < MINUTE and self._edge.at < boundary - grid - LATE
-            if self._edge.at < boundary <= sent_at <= boundary + LATE and not long_ago:
+            by_chance = grid < MINUTE and (self._blocks or self._edge.at < boundary - grid - LATE)
+            if self._edge.at < boundary <= sent_at <= boundary + LATE and not by_chance:
                 return grid
         return None
 
