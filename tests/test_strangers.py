@@ -8,7 +8,6 @@ import pytest
 from laboratory import play
 from strange_servers import (
     START,
-    AlwaysAMinute,
     Counter,
     HiddenRate,
     LimitOnly,
@@ -61,13 +60,6 @@ def test_a_hidden_rate_under_a_told_minute_is_found(start: float) -> None:
     played = visit(HiddenRate(10.0), 2300, start=start, latency=0.3)
     assert played.refused_share <= 0.025
     assert played.efficiency >= 0.93
-
-
-@pytest.mark.parametrize("start", STARTS)
-def test_a_wait_that_is_always_a_minute_does_not_hide_the_minute(start: float) -> None:
-    played = visit(AlwaysAMinute(600, 60.0, ceil), 2300, start=start, latency=0.8)
-    assert played.refused_share <= 0.02
-    assert played.efficiency >= 0.9
 
 
 @pytest.mark.parametrize("latency", [0.1, 2.0])

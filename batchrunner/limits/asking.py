@@ -38,11 +38,6 @@ class Asking:
         """Another edge: what was asked before it says nothing of it."""
         self._begun_at, self._asked, self.ended, self._question = now, 0, None, None
 
-    @property
-    def is_first(self) -> bool:
-        """Whether the newest question is the first."""
-        return self._asked == 1
-
     def again(
         self, now: float, retry_after: float | None, *, begun_at: float, again_at: float, step: float = FIRST_STEP
     ) -> None:

@@ -327,10 +327,8 @@ class Found:
 
     def _period(self, begin: float, sent_at: float) -> float | None:
         """The usual length of a window that ended between the last refusal and this success."""
-        is_named = self._blocks and self._asking.is_first  # a wait that the server asked for may be too long
-        since = self._edge.at if is_named else begin
         for period in PERIODS:
-            if self._edge.at < begin + period <= sent_at + EPSILON and sent_at - since <= period * (1 + SNAP) + LATE:
+            if self._edge.at < begin + period <= sent_at + EPSILON and sent_at - begin <= period * (1 + SNAP) + LATE:
                 return period
         for grid in GRIDS:
             boundary = floor(sent_at / grid) * grid
