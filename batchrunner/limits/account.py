@@ -70,7 +70,7 @@ class Account:
         self._deviation = 0.0
         self._charging = Charging()
         self._reckoned = self._back = 0.0  # cost of all sends, and all that came back
-        self._lag = 0.0  # seconds that sends leave later than they may
+        self._lag = 0.0  # seconds that the server forgets later than we do
         self._burst = Burst(-inf)
         self._own = 0.0  # cost of our sends in this window
         self._burnt = 0.0  # cost of refused requests, of late

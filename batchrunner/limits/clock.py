@@ -128,13 +128,15 @@ class Clock:
             return 0.0
         return max(self._ended_at + self.period / 2 - now, 0.0)
 
-    def doubt(self, now: float) -> None:
+    def doubt(self, sent: float, now: float) -> None:
         """A refusal where there should have been room: of a fresh window or, by our own log, of a sliding one.
 
-        If that happens again within a window's time, the verdict goes: from a window to a sliding one, and from that to
-        a mere counter.
+        If that happens again within a window's time, to one that left when the first was known, the verdict goes: from
+        a window to a sliding one, and from that to a mere counter.
         """
         self._expected = 0
+        if sent <= self._doubted_at:
+            return
         self._doubts = self._doubts + 1 if now < self._doubted_at + self.period else 1
         self._doubted_at = now
         if self._doubts >= CONTRADICTIONS:
@@ -236,6 +238,8 @@ class Clock:
         self._filling.add(used=told.used, limit=told.limit, reset=told.reset, resolution=self._resolution)
         period = self._filling.period
         if period is None or (self.is_named and period != self.period):
+            return False
+        if (1 + SNAP) * period < self._longest:  # it took longer than that to fill
             return False
         if self.algorithm is Algorithm.BUCKET and abs(period - self.period) <= SNAP * period:
             return False

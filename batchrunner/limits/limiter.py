@@ -17,6 +17,7 @@ from batchrunner.limits.crowd import Crowd
 from batchrunner.limits.diary import Diary
 from batchrunner.limits.gauge import Gauge
 from batchrunner.limits.slots import Slots
+from batchrunner.limits.trips import Trips
 from batchrunner.limits.windows import Marks, Windows
 from batchrunner.quota import Dimension, Quota, Window
 from batchrunner.record import Change
@@ -64,6 +65,7 @@ class Limiter:
         self._windows = Windows(now=now)
         self._brake = Brake(now=now)
         self._crowd = Crowd()
+        self._trips = Trips()
         self._alone = True  # one request at a time, before the first reply
         self._limiting = "start"
         self._waiting_until = now
@@ -233,6 +235,7 @@ class Limiter:
         self._crowd.passed(permit.beside, permit.given_at, sent_at, now, self.slots)
         self.breaker.succeeded()
         self.slots.succeeded(now, beside=permit.beside, took=now - sent_at)
+        self._windows.arrived(permit.send_at, sent_at + self._trips.late(now - sent_at))
         if self._windows.accepted(permit.marks, permit.cost, sent_at=sent_at, now=now):
             self.slots.lift()
 

@@ -34,6 +34,7 @@ FIRST_MOST = 5.0  # times what we reckon, that the first request may have been c
 CHARGE_GAIN = 1 / 8
 LAG_MOST = 0.5  # seconds
 LAG_FADES = 0.99  # a reply
+LATER = 2.0  # times what is known to be remembered too long
 TRIP_GAIN = 1 / 8
 DEVIATION_GAIN = 1 / 32
 STEP = 2.0  # permits that are missing at a refusal mean that, where resets are whole seconds
@@ -50,7 +51,7 @@ class Meter(Account):
         self._advance(received_at)
         if mark.at is not None:
             self._told_at = max(self._told_at, mark.at)
-            self._lag = max(sent_at - mark.at, self._lag * LAG_FADES)
+            self._lag *= LAG_FADES
         self._trip += ((received_at - sent_at) - self._trip) * TRIP_GAIN
         self.replies += 1
         window = self._whole(window, mark.cost)
@@ -100,6 +101,10 @@ class Meter(Account):
         self.refusals += 1
         if self._refill.asked(mark.reckoned):
             self._refill.refused()
+        left = mark.cost - 1
+        if window is not None and window.remaining is not None:
+            left = min(left, window.remaining)
+        recalled = self._recall(left, mark)
         if not self.clock.presumed:
             self._doubt(mark, now)
         if self._is_whole(mark) and self.limit - self._own > ROOM * self.limit:
@@ -109,9 +114,6 @@ class Meter(Account):
         drift = max(self._account - mark.account, 0.0)
         self._deviation = min(self._deviation + mark.cost / DEVIATIONS, self.limit * RESERVE_SHARE)
         self._burnt += mark.cost
-        left = mark.cost - 1
-        if window is not None and window.remaining is not None:
-            left = min(left, window.remaining)
         if retry_after is not None and self.algorithm is Algorithm.BUCKET and retry_after < self.period:
             left = min(left, mark.cost - retry_after * self.rate)
         self._least = min(self._least, left)
@@ -119,21 +121,34 @@ class Meter(Account):
             self._wait_longer(left)
             return
         if self.algorithm is Algorithm.SLIDING and self._is_exact:
-            self._lag = min(self._lag + GUARD, LAG_MOST)
-            self._others.hint(self.rate)
+            if not recalled:
+                self._lag = min(self._lag + GUARD, LAG_MOST)
+                self._others.hint(self.rate)
             return
         self._blame(max(self._level - left - drift, 0.0), mark, now if mark.at is None else mark.at)
         self._level = min(self._level, left + drift)
 
     # -- private
 
+    def _recall(self, left: float, mark: Mark) -> float:
+        """What our log of a sliding window forgot last, the server remembered when it refused; returns how much."""
+        if self.clock.presumed or self.algorithm is not Algorithm.SLIDING or not self._is_exact or mark.at is None:
+            return 0.0
+        recalled, sent = self.log.recall(self.limit - left - self.log.total + mark.cost)
+        if recalled:
+            self._lag = min(max(self._lag, LATER * (mark.at - sent - self.period)), LAG_MOST)
+            self._level -= recalled
+            self._account -= recalled
+            self._back -= recalled
+        return recalled
+
     def _doubt(self, mark: Mark, now: float) -> None:
         """Whether a refusal is no matter of a moment at this kind of limit."""
         verdict = self.algorithm
         if self.algorithm is Algorithm.SLIDING and self.limit - self.log.total > ROOM * self.limit:
-            self.clock.doubt(now)
+            self.clock.doubt(now if mark.at is None else mark.at, now)
         if self.algorithm is Algorithm.WINDOW and mark.epoch == self.clock.epoch and self._level > self.limit / 2:
-            self.clock.doubt(now)
+            self.clock.doubt(now if mark.at is None else mark.at, now)
         if self.algorithm is not verdict:  # our account was that of another kind of limit
             self._anchored, self._others = False, Others()
             self._level = max(self._level, 0.0)

@@ -6,6 +6,7 @@ from math import inf
 
 STEPS = 2000  # a window is kept in so many steps at most, however many sends fell into it
 STEP_MIN = 0.01  # seconds
+RECALLED = 0.5  # seconds for which what is forgotten may be recalled
 NOISE = 1e-6  # of sums of floats: who waits for all of them must not wait for ever
 
 
@@ -22,6 +23,7 @@ class Spent:
     def __init__(self) -> None:
         self.total = 0.0
         self._steps: deque[_Step] = deque()
+        self._gone: deque[_Step] = deque()
 
     def copy(self) -> "Spent":
         copied = Spent()
@@ -60,9 +62,22 @@ class Spent:
         """Drop what was sent at *until* or before; returns how much that was."""
         gone = 0.0
         while self._steps and self._steps[0].last <= until:
-            gone += self._steps.popleft().cost
+            gone += self._steps[0].cost
+            self._gone.append(self._steps.popleft())
+        while self._gone and self._gone[0].last <= until - RECALLED:
+            self._gone.popleft()
         self.total = max(self.total - gone, 0.0) if self._steps else 0.0
         return gone
+
+    def recall(self, cost: float) -> tuple[float, float]:
+        """The server remembers so much more, of what was forgotten just now; returns how much, and when it was sent."""
+        recalled, sent = 0.0, inf
+        while self._gone and recalled < cost - NOISE:
+            step = self._gone.pop()
+            recalled, sent = recalled + step.cost, step.last
+            self._steps.appendleft(step)
+        self.total += recalled
+        return recalled, sent
 
     def hold(self, cost: float, now: float) -> None:
         """It is known to be so much in all: what is too much was the oldest, what is missing the newest."""
@@ -76,6 +91,13 @@ class Spent:
             if oldest.cost <= 0:
                 self._steps.popleft()
 
+    def arrived(self, sent: float, by: float) -> None:
+        """What left at *sent* was there at *by*, and is forgotten that much later, as is what left after it."""
+        for step in reversed(self._steps):
+            if step.first <= sent:
+                step.last = max(step.last, by)
+                return
+
     def since(self, begin: float) -> float:
         """How much was sent after *begin*."""
         amount = 0.0
@@ -87,10 +109,12 @@ class Spent:
 
     def sent_when(self, cost: float) -> float:
         """When the send happened with which the oldest ones come to *cost*; infinite if there is not so much."""
+        latest = -inf
         for step in self._steps:
             cost -= step.cost
+            latest = max(latest, step.last)
             if cost <= NOISE:
-                return step.last
+                return latest
         return inf
 
     @property

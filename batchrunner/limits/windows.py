@@ -131,6 +131,13 @@ class Windows:
         self._confirmed = frozenset(key for key in self._stated if self._is_confirmed(key))
         return new and meter.period <= LONG  # of a day's quota: there is most likely a minute's as well
 
+    def arrived(self, sent: float, by: float) -> None:
+        """What was to leave at *sent* was at the server at *by*: it counts from then on."""
+        for _, watch in self._watches():
+            watch.log.arrived(sent, by)
+        for found in self._found.values():
+            found.log.arrived(sent, by)
+
     def accepted(self, marks: Marks, cost: float, *, sent_at: float, now: float) -> bool:
         """It was let through; returns whether a window is known that nobody told of."""
         for key, mark in marks:
