@@ -393,6 +393,10 @@ def test_no_reply_whatever_raises(status: int, headers: list[tuple[str, str]], b
         ("a Trial key, which is limited to 20 API calls / minute.", (None, ("requests", 20, 0, 60, None))),
         ("Limit of 5 concurrent requests reached", (None, ("in-flight", 5, 0, None, None))),
         ("Rate limit: 100 requests/min exceeded. Retry after 12s", (12.0, ("requests", 100, 0, 60, None))),
+        (
+            "Rate limit reached for tokens: Limit 87600, Used 87048, Requested 736. Please try again in 22ms.",
+            (0.022, ("tokens", 87600, 552, None, 736)),
+        ),
         ("max TPM limit: 32000, please try again after 3 seconds", (3.0, ("tokens", 32000, 0, 60, None))),
         ("reached project TPM rate limit, current: 1410, limit: 100, see", (None, ("tokens", 100, 0, 60, None))),
         ("reached organization TPD rate limit, current: 1526210, limit: 1500000", (None, None)),
@@ -422,6 +426,24 @@ def test_what_stands_in_prose_only_is_read_too(message: str, told: tuple[float |
     assert isinstance(outcome, Failure)
     seen = [(w.dimension, w.limit, w.remaining, w.period, w.requested) for w in outcome.quota.windows]
     assert (outcome.retry_after, *seen) == (told[0], *([] if told[1] is None else [told[1]]))
+
+
+def test_what_was_requested_is_known_of_a_window_in_the_headers_too() -> None:
+    """552 are left, more than we reckoned, and less than what was asked for: it is this window that refused."""
+    headers = [("x-ratelimit-limit-tokens", "87600"), ("x-ratelimit-remaining-tokens", "552")]
+    error = {"message": "Rate limit reached for tokens: Limit 87600, Used 87048, Requested 736.", "type": "tokens"}
+    outcome = read_reply(429, headers, json.dumps({"error": error}).encode(), now=NOW)
+    assert isinstance(outcome, Failure)
+    (window,) = outcome.quota.windows
+    assert window.lacks(300.0)
+
+
+@pytest.mark.parametrize("kind", ["tokens", "requests"])
+def test_an_error_of_the_type_of_a_dimension_is_of_that_dimension(kind: str) -> None:
+    body = json.dumps({"error": {"message": "Rate limit reached", "type": kind}}).encode()
+    outcome = read_reply(429, [], body, now=NOW)
+    assert isinstance(outcome, Failure)
+    assert outcome.dimension == kind
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,10 @@ _LIMIT_USED = re.compile(
     rf"{_COUNTED}{_PER}[^:.]{{0,60}}[:.]\s*limit:?\s*{_AMOUNT.format('limit')}(?:\s*/\s*\w+)?"
     rf"(?:[,;.]\s*(?:used|current):?\s*{_AMOUNT.format('used')})?(?:[,;.]\s*requested:?\s*{_AMOUNT.format('requested')})?"
 )
+_USED = re.compile(
+    rf"{_COUNTED}:\s*limit:?\s*{_AMOUNT.format('limit')}[,;.]\s*(?:used|current):?\s*{_AMOUNT.format('used')}"
+    rf"(?:[,;.]\s*requested:?\s*{_AMOUNT.format('requested')})?"
+)
 _ACTUAL = re.compile(
     rf"{_COUNTED}{_PER}\s*\(actual/limit\):\s*{_AMOUNT.format('used')}\s*/\s*{_AMOUNT.format('limit')}"
 )
@@ -63,6 +67,7 @@ _DIMENSIONS = (
         Dimension.REQUESTS,
     ),
 )
+_TYPES = {"tokens": Dimension.TOKENS, "requests": Dimension.REQUESTS}  # OpenAI's ``error.type``
 _AGAIN = (
     r"(?:try again|retry|retrying|wait|available)(?: again)?(?: for| in| after|:)?\s*"
     r"(?:at least\s*|about\s*|another\s*)?"
@@ -103,7 +108,7 @@ def read_error(error: Mapping[str, Any], message: str, *, now: float) -> Told:
     return Told(
         after=after,
         windows=windows,
-        dimension=windows[0].dimension if windows else _dimension_word(low),
+        dimension=windows[0].dimension if windows else _TYPES.get(str(error.get("type"))) or _dimension_word(low),
         daily=google.daily or _QUOTED_DAY.search(low) is not None,
         none=google.failed and _NONE.search(low) is not None,
         inner=_inner(error.get("metadata")),
@@ -112,7 +117,7 @@ def read_error(error: Mapping[str, Any], message: str, *, now: float) -> Told:
 
 def _windows(text: str) -> Sequence[Window]:
     """Every limit the text names with its number."""
-    for pattern in (_LIMIT_USED, _ACTUAL, _LETTERED, _CURRENT, _FOR_USER, _AT_ONCE, _PLAIN):
+    for pattern in (_LIMIT_USED, _USED, _ACTUAL, _LETTERED, _CURRENT, _FOR_USER, _AT_ONCE, _PLAIN):
         found = [_window(match.groupdict()) for match in pattern.finditer(text)]
         if windows := [window for window in found if window is not None]:
             return windows

@@ -307,11 +307,13 @@ def _inner_status(error: Mapping[str, Any]) -> int:
 
 
 def _merged(quota_told: Quota, told: Told, now: float) -> Quota:
-    """What the headers told, and then what the body adds to it."""
+    """What the headers told, and what the body adds to it: more windows, and how much was requested of one."""
     inner = quota(told.inner, now=now).windows if told.inner else ()
+    asked = {(window.dimension, window.period): window.requested for window in told.windows}
     seen = {(window.dimension, window.period) for window in quota_told.windows}
-    more = [window for window in (*inner, *told.windows) if (window.dimension, window.period) not in seen]
-    return replace(quota_told, windows=(*quota_told.windows, *more)) if more else quota_told
+    known = (replace(w, requested=asked.get((w.dimension, w.period), w.requested)) for w in quota_told.windows)
+    more = (window for window in (*inner, *told.windows) if (window.dimension, window.period) not in seen)
+    return replace(quota_told, windows=(*known, *more))
 
 
 def _by_limits(found: FailureClass, status: int, said: Quota, told: Told, headers: Mapping[str, str]) -> FailureClass:

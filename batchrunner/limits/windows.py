@@ -152,7 +152,7 @@ class Windows:
         the server says that there was enough, and refuses all the same, so most likely it was too many at once.
         """
         told = {self._key(window, refused=True): window for window in failure.quota.windows}
-        short = {key for key, window in told.items() if key in self._told and window.lacks(cost)}
+        short = {key for key, window in told.items() if key in self._told and window.lacks(self._charge(key, cost))}
         short = short or {key for key, window in told.items() if key in self._stated and not window.has(cost)}
         if not told:  # a moment too early, most likely
             short = self._used_up({key for key, _ in self._watches() if failure.dimension in (None, key[0])})
@@ -179,7 +179,11 @@ class Windows:
         if failure.dimension is not None or (failure.retry_after or 0.0) > SOON or self._stated:
             return False
         told = failure.quota.windows
-        return all(window.has(cost) for window in told) if told else not self._told
+        return (
+            all(window.has(self._charge(self._key(window, refused=True), cost)) for window in told)
+            if told
+            else not self._told
+        )
 
     def let_in(self, at_once: int | None) -> None:
         """So many of a burst were let in where nothing is told, whatever the rate; None = nobody knows."""
@@ -301,6 +305,10 @@ class Windows:
                 yield key, watch, mark
             elif key in self._stated:
                 yield key, watch, Mark(0.0, 0.0, 0, key[0].share(cost))
+
+    def _charge(self, key: Key, cost: float) -> float:
+        """What is charged there for a request that we reckon to cost so much."""
+        return cost * self._told[key].factor if key in self._told else cost
 
     def _used_up(self, keys: Collection[Key]) -> set[Key]:
         """Which of them is used up, and more so than any other."""
