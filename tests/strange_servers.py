@@ -243,6 +243,20 @@ class ThrottledCounter(Counter):
         return share * self.window / before if before else share * self.window
 
 
+class UpstashCounter(Counter):
+    """Upstash's sliding window: its reset is the end of the current one, as an instant in milliseconds."""
+
+    def headers(self, now: float) -> Headers:
+        remaining = max(self.limit - floor(self._weighed(now)), 0)
+        assert self._begin is not None
+        reset = str(int((self._begin + self.window) * 1000))
+        return {
+            "X-RateLimit-Limit": str(self.limit),
+            "X-RateLimit-Remaining": str(remaining),
+            "X-RateLimit-Reset": reset,
+        }
+
+
 class SteppedBucket(_Plain):
     """throttled-py's bucket: what comes back, comes at each full second of the server's clock."""
 

@@ -19,6 +19,7 @@ from strange_servers import (
     SlowapiMoving,
     SteppedBucket,
     ThrottledCounter,
+    UpstashCounter,
     visit,
 )
 
@@ -110,6 +111,18 @@ def test_a_count_that_is_weighed_by_time_is_no_log(
     assert played.efficiency >= 0.97
     (meter,) = limiter.beliefs()["meters"]
     assert (meter["algorithm"], meter["period"]) == (Algorithm.COUNTER, WINDOW)
+
+
+@pytest.mark.parametrize("window", [10.0, 60.0])
+@pytest.mark.parametrize("start", STARTS)
+def test_a_count_that_tells_when_its_window_ends_is_no_window(start: float, window: float) -> None:
+    """The new one begins with what the last one's count leaves: one asks a little later, and finds more than before."""
+    limiter = Limiter(LimitSettings(), now=start)
+    played = visit(UpstashCounter(LIMIT, window), 6 * LIMIT, start=start, limiter=limiter)
+    assert played.refused_share <= 0.005
+    assert played.efficiency >= 0.95
+    (meter,) = limiter.beliefs()["meters"]
+    assert (meter["algorithm"], meter["period"]) == (Algorithm.COUNTER, window)
 
 
 @pytest.mark.parametrize("seed", range(1, 9))

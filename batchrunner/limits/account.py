@@ -197,8 +197,8 @@ class Account:
         missing = min(cost, self.limit - reserve) + reserve - level
         if (silence := self._question.wait(now)) > 0:
             return silence
-        if self._refill.is_open and (wait := self._asks_refill(cost, missing, now, alone=alone)) > 0:
-            return wait
+        if self._refill.is_open and (asks_in := self._asks_refill(cost, missing, now, alone=alone)) is not None:
+            return asks_in
         if self.clock.probing and (wait := self._behind_scout(cost, now)) > 0:
             return wait
         if missing <= EPSILON:
@@ -298,15 +298,21 @@ class Account:
         forgotten = self.log.sent_when(missing) + self.period + GUARD if missing > EPSILON else now
         return max(self._scout[1] + SCOUTED, forgotten) - now
 
-    def _asks_refill(self, cost: float, missing: float, now: float, *, alone: bool) -> float:
-        """Seconds until the next send may go, which asks what came back; the last of what is left is kept for it."""
-        if missing + cost <= EPSILON:
+    def _asks_refill(self, cost: float, missing: float, now: float, *, alone: bool) -> float | None:
+        """Seconds until the next send may go, which asks what came back; the last of what is left is kept for it.
+
+        None: what is believed decides when that is.
+        """
+        no_window = self._refill.is_bold and self.algorithm is not Algorithm.WINDOW  # that is known by now
+        if missing + cost <= EPSILON or no_window:
             self._refill.rest()
-            return 0.0
+            return None
         if not alone:
             return inf
         left = max(self._level, self._least)
-        return self._refill.wait(cost, left=left, told_at=self._told_at, limit=self.limit, period=self.period, now=now)
+        wait = self._refill.wait(cost, left=left, told_at=self._told_at, limit=self.limit, period=self.period, now=now)
+        bold = self._refill.is_open and self._refill.is_bold and missing > EPSILON
+        return wait if wait > 0 or bold else None
 
     def _advance(self, now: float) -> None:
         passed = now - self._at

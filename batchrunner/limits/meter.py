@@ -197,9 +197,12 @@ class Meter(Account):
             instant=window.instant or self._written.early is False,
             coarse=window.coarse,
         )
+        went_ahead = self.clock.probing
         reading = self.clock.read(told)
         if reading is Reading.CHANGED and self.clock.presumed:
             self._refill.open(is_named=self.clock.is_timed)
+        elif went_ahead and reading is not Reading.OLD and self._is_stale(window):
+            self._refill.open(is_named=True, bold=True)
         return reading
 
     def _see(self, window: Window, mark: Mark, sent_at: float) -> None:
@@ -210,10 +213,20 @@ class Meter(Account):
                 Picture(used=used, sent=mark.reckoned, by_then=by_then, sent_at=sent_at, epoch=mark.epoch)
             )
 
+    def _is_stale(self, window: Window) -> bool:
+        """Whether a whole new window begins with much of what our own log holds used: others', or it is none."""
+        if self.algorithm is not Algorithm.WINDOW or window.remaining is None or window.reset_after is None:
+            return False
+        whole = window.reset_after > self.period / 2
+        return whole and self.limit - window.remaining >= max(self.log.total, self.limit / 2) / 2
+
     def _refilled(self, found: float, cost: float) -> None:
         """The one that asks found so much."""
         known = self._refill.answer(found, cost, limit=self.limit, period=self.period)
-        if known is not None:
+        if known is not None and self._refill.is_bold:
+            self.clock.count()
+            self._anchored, self._others = False, Others()
+        elif known is not None:
             period, drips = known
             self.clock.time(period, drips=drips)
             self._anchored = False

@@ -4,6 +4,9 @@ Until then our own log decides, as at a sliding window, for that is right at eve
 was kept back for it, so it is not refused. If it finds what a bucket would have given back meanwhile, the server is
 one. Where the period is not named either, others ask after each of the usual ones: the one that finds everything back,
 twice, has found it.
+
+The same is asked where a new window begins with much of what was used of the last one: others may have been quicker, or
+it is no window, but a count of two, weighed by time. Then one asks though nothing is left, and is refused at a window.
 """
 
 from math import log
@@ -25,6 +28,7 @@ class Refill:
 
     def __init__(self) -> None:
         self.is_open = False
+        self.is_bold = False  # asks though nothing is left: what is told there may be no window
         self._is_named = True  # the period
         self._begun = 0.0  # when the first left that found everything there
         self._since: float | None = None  # when nothing more was in flight
@@ -34,8 +38,8 @@ class Refill:
         self._refusals = 0
         self._guess: tuple[float, bool] | None = None  # what one answer seemed to say
 
-    def open(self, *, is_named: bool) -> None:
-        self.is_open, self._is_named = self._refusals < REFUSALS, is_named
+    def open(self, *, is_named: bool, bold: bool = False) -> None:
+        self.is_open, self._is_named, self.is_bold = self._refusals < REFUSALS, is_named, bold
 
     def close(self) -> None:
         self.is_open, self._asked = False, None
@@ -87,6 +91,9 @@ class Refill:
             if self._is_named or most >= limit:
                 return None  # a window's end was near, or so long ago that it would be full at any server
             return self._again((max(each for each in PERIODS if each <= max(at - begun, PERIODS[0])), False))
+        if self.is_bold:
+            self.close()
+            return (period, True) if came >= SURELY * cost else None
         if self._is_named:
             self.close()
             return (period, True) if least <= came <= most else None
