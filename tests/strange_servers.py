@@ -287,6 +287,31 @@ class SteppedBucket(_Plain):
         return max(tasks - self.limit, 0) / self.rate
 
 
+class Gcra(_Plain):
+    """A bucket whose resets are whole seconds: until it is full (redis-cell), or ``to_next`` permit (gubernator)."""
+
+    def __init__(self, burst: int, rate: float, *, to_next: bool = False) -> None:
+        self.burst, self.rate, self.to_next = burst, rate, to_next
+        self._full_at = 0.0
+
+    def admit(self, now: float) -> float | None:
+        if self._level(now) < 1:
+            return None
+        self._full_at = max(self._full_at, now) + 1 / self.rate
+        return 0.0
+
+    def _level(self, now: float) -> float:
+        return self.burst - max(self._full_at - now, 0.0) * self.rate + 1e-6
+
+    def headers(self, now: float) -> Headers:
+        level = self._level(now)
+        reset = max(1 - level, 0.0) / self.rate if self.to_next else max(self._full_at - now, 0.0)
+        return _draft6(self.burst, floor(level), reset)
+
+    def shortest(self, tasks: int) -> float:
+        return (tasks - self.burst) / self.rate
+
+
 class Nginx(_Plain):
     """``limit_req``: a leaky bucket in milliseconds that tells nothing. With a delay, what is over waits inside."""
 

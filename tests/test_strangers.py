@@ -9,6 +9,7 @@ from laboratory import play
 from strange_servers import (
     START,
     Counter,
+    Gcra,
     HiddenRate,
     LimitOnly,
     Nginx,
@@ -153,6 +154,18 @@ def test_a_bucket_that_is_filled_once_a_second_is_believed_after_some_refusals(s
     played = visit(SteppedBucket(LIMIT, WINDOW), 4 * LIMIT, start=start)
     assert played.refused_share <= 0.005
     assert played.efficiency >= 0.95
+
+
+@pytest.mark.parametrize("to_next", [False, True])
+@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize(("burst", "rate"), [(20, 10.0), (30, 30.0), (600, 10.0)])
+def test_resets_that_are_short_however_much_is_used_are_no_windows_of_a_second(
+    burst: int, rate: float, seed: int, *, to_next: bool
+) -> None:
+    """redis-cell tells how soon a small bucket is full, gubernator how soon one more comes back."""
+    played = visit(Gcra(burst, rate, to_next=to_next), 1500, seed=seed, latency=0.1)
+    assert played.refused_share <= 0.005
+    assert played.efficiency >= 0.85
 
 
 @pytest.mark.parametrize("start", STARTS)

@@ -50,6 +50,8 @@ class Clock:
         self._plain = False  # what is told is what it is
         self._late = False  # this server's windows end late in what its replies allow, not early
         self._told_from = inf  # when a reset that tells nothing was first told
+        self._soonest = inf, 0.0  # the shortest and the longest of those
+        self._used = inf, 0.0  # the least and the most, by those
         self._expected = 0  # ends in a row that were where they should be
         self._rounded = 0.0  # seconds that resets fall short
         self._due = -inf  # when this window would have ended, had nothing been missing
@@ -63,6 +65,11 @@ class Clock:
 
     def name_period(self, period: float) -> None:
         self.period, self.is_timed, self.is_named = period, True, True
+
+    @property
+    def is_brief(self) -> bool:
+        """Whether that is presumed although resets are told: all of them short, however much is used."""
+        return self.presumed and self._told_from < inf
 
     @property
     def is_coarse(self) -> bool:
@@ -175,14 +182,16 @@ class Clock:
             return False
         if self.algorithm is not Algorithm.UNKNOWN or told.used is None or tells:
             return False
-        if told.reset is not None:  # much is used, and all of it comes back in a second, now and a second ago
+        if told.reset is not None:  # much is used, and a little of it comes back soon, or all of it; now and before
             self._told_from = min(self._told_from, told.received_at)
-            if told.used < told.limit / 2 or max(told.reset, self._longest + COARSE) > COARSE:
+            self._soonest = min(self._soonest[0], told.reset), max(self._soonest[1], told.reset)
+            self._used = min(self._used[0], told.used), max(self._used[1], told.used)
+            if self._used[1] < told.limit / 2 or self._longest > 3 * self._resolution:
                 return False
             if told.sent_at < self._told_from + COARSE:  # or just the rest of a longer one
                 return False
-            if not self.is_named:
-                self.period, self.is_timed = COARSE, True
+            if not self.is_named and self._soonest[0] >= COARSE and self._used[0] < told.limit / 2:
+                self.period, self.is_timed = self._soonest[1], True
         self.algorithm, self.presumed = Algorithm.SLIDING, True
         return True
 

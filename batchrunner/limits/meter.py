@@ -275,7 +275,8 @@ class Meter(Account):
             low = min(low, remaining)
         high = min(then + mark.overtaken(self.factor), max(self.limit, remaining))
         nothing_else = self._went_alone(mark)
-        if self.algorithm is Algorithm.SLIDING and not (nothing_else and self.clock.presumed):
+        guessed = self.clock.is_brief and not self.clock.is_timed
+        if self.algorithm is Algorithm.SLIDING and not guessed and not (nothing_else and self.clock.presumed):
             high = min(high, self.limit - self.log.total)
             low = min(low, high)
         if nothing_else:
@@ -286,6 +287,10 @@ class Meter(Account):
             return
         if self._outstanding <= EPSILON:  # all that we sent is in what replies told: no interval is left
             self._level = min(max(self._level, self._least), self._least + 1.0)
+            self._keep_log()
+            return
+        if guessed and self._level < low:  # it comes back soon, we don't know when, and so much is there
+            self._level, self._least = low, max(self._least, low)
             self._keep_log()
             return
         if self._level > high:
