@@ -287,6 +287,17 @@ class SteppedBucket(_Plain):
         return max(tasks - self.limit, 0) / self.rate
 
 
+class SpringGateway(SteppedBucket):
+    """Spring Cloud Gateway: names what its bucket holds and what comes back a second; no limit, no reset."""
+
+    def headers(self, now: float) -> Headers:
+        rate = {"X-RateLimit-Burst-Capacity": str(self.limit), "X-RateLimit-Replenish-Rate": f"{self.rate:g}"}
+        return rate | {"X-RateLimit-Remaining": str(self._at(now)), "X-RateLimit-Requested-Tokens": "1"}
+
+    def refusal(self, now: float) -> Headers:
+        return self.headers(now)
+
+
 class Gcra(_Plain):
     """A bucket whose resets are whole seconds: until it is full (redis-cell), or ``to_next`` permit (gubernator)."""
 

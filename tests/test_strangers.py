@@ -18,6 +18,7 @@ from strange_servers import (
     SlowapiCounter,
     SlowapiFixed,
     SlowapiMoving,
+    SpringGateway,
     SteppedBucket,
     ThrottledCounter,
     UpstashCounter,
@@ -166,6 +167,14 @@ def test_resets_that_are_short_however_much_is_used_are_no_windows_of_a_second(
     played = visit(Gcra(burst, rate, to_next=to_next), 1500, seed=seed, latency=0.1)
     assert played.refused_share <= 0.005
     assert played.efficiency >= 0.85
+
+
+@pytest.mark.parametrize("start", STARTS)
+def test_what_a_bucket_holds_and_its_rate_are_its_limit_and_period(start: float) -> None:
+    """Spring Cloud Gateway tells of nothing else but what is left: twenty, ten a second."""
+    played = visit(SpringGateway(20, 2.0), 1500, start=start)
+    assert played.refused_share <= 0.005
+    assert played.efficiency >= 0.95
 
 
 @pytest.mark.parametrize("start", STARTS)

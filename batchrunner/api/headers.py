@@ -88,6 +88,9 @@ def _window(
     renewal = number(fields.get("renewalperiod", ""))
     if renewal is not None and renewal > 0:
         period = sensible(renewal)
+    rate = number(fields.get("rate", ""))
+    if limit and rate is not None and rate > 0:  # so long a bucket takes to fill
+        period = sensible(limit / rate)
     return Window(
         dimension=dimension,
         limit=limit,

@@ -41,7 +41,7 @@ _PERIOD_MAX = 86400.0 * 366
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """What a header's name says: ``field`` is limit, remaining, reset or renewalperiod; ``period`` in seconds."""
+    """What a header's name says: ``field`` is limit, remaining, reset, renewalperiod or rate; ``period`` in seconds."""
 
     field: str
     dimension: Dimension
@@ -53,6 +53,8 @@ _OTHERS = {  # Cohere's trial keys; Azure's gateway writes one hyphen more, whic
     "x-trial-endpoint-call-limit": Named("limit", Dimension.REQUESTS, 60.0),
     "x-trial-endpoint-call-remaining": Named("remaining", Dimension.REQUESTS, 60.0),
     "x-endpoint-monthly-call-limit": Named("limit", Dimension.REQUESTS, _UNITS["month"]),
+    "x-ratelimit-burst-capacity": Named("limit", Dimension.REQUESTS),  # Spring Cloud Gateway's bucket
+    "x-ratelimit-replenish-rate": Named("rate", Dimension.REQUESTS),  # a second
 }
 
 
