@@ -1,12 +1,18 @@
 """A terminal for tests: runs our commands as a user would, each in a process of its own."""
 
+import io
 import json
 import os
 import subprocess
 import sys
+from contextlib import chdir, redirect_stderr, redirect_stdout
 from pathlib import Path
+from unittest import mock
+
+import pytest
 
 import batchrunner as br
+from batchrunner.cli.main import main
 
 
 class Terminal:
@@ -31,6 +37,27 @@ class Terminal:
             check=False,
         )
         return subprocess.CompletedProcess(words, done.returncode, done.stdout.decode(), done.stderr.decode())
+
+    def here(self, *words: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+        """The same in this process, at a tenth of the cost: for commands that send nothing."""
+        out, err = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8") for _ in range(2))
+        mask = os.umask(0o077)
+        with (
+            chdir(self.folder),
+            mock.patch.dict(os.environ, self.environment | environment, clear=True),
+            mock.patch.object(sys, "argv", ["batchrunner", *words]),
+            redirect_stdout(out),
+            redirect_stderr(err),
+            pytest.raises(SystemExit) as left,
+        ):
+            main()
+        os.umask(mask)
+        told = []
+        for stream in (out, err):
+            stream.flush()
+            stream.seek(0)
+            told.append(stream.read())
+        return subprocess.CompletedProcess(words, int(left.value.code or 0), *told)
 
     def run(self, *words: str, stdin: bytes | None = None, **environment: str) -> "subprocess.CompletedProcess[str]":
         return self("run", *words, "--base-url", self.server.base_url, stdin=stdin, **environment)

@@ -124,9 +124,9 @@ def test_what_was_in_flight_at_a_kill_is_possibly_charged_at_once(tmp_path: Path
         connection.execute("UPDATE run SET ended_at = NULL, exit_code = NULL")
     spent, unsettled = (amount / BILLION for amount in booked(tmp_path))
     assert unsettled > 0
-    cost = json.loads(terminal("status", "--json").stdout)["cost"]
+    cost = json.loads(terminal.here("status", "--json").stdout)["cost"]
     assert (cost["spent"], cost["possibly_charged"]) == pytest.approx((spent, unsettled))
-    plan = json.loads(terminal("plan", job.name, "--json").stdout)
+    plan = json.loads(terminal.here("plan", job.name, "--json").stdout)
     assert plan["budget_left"] == pytest.approx(1 - spent - unsettled)
 
 
@@ -210,7 +210,7 @@ def test_a_lane_that_bills_in_another_currency_is_told_before_anything_is_sent(t
         assert 'Leave out what is not in CNY, or give it a price in that: [prices."m-large"]' in said
         assert one.score().sends == other.score().sends == 0
         terminal.write("batchrunner.toml", '[prices."m-large"]\ninput = 7\noutput = 7\ncurrency = "CNY"\n')
-        assert terminal("plan", *words).returncode == 0
+        assert terminal.here("plan", *words).returncode == 0
         done = terminal("run", *words)
         assert done.returncode == 0, done.stderr
         assert min(one.score().answered, other.score().answered) > 0
@@ -268,7 +268,7 @@ def test_tiered_prices_are_charged_by_the_lengths_of_each_request(tmp_path: Path
         assert len({(prompt > 60, answer > 20) for prompt, answer, _, _ in rows}) == 4  # each rate was charged
         assert [spent for _, _, spent, _ in rows] == expected
         assert round(cost["spent"] * BILLION) == sum(expected)
-        status = json.loads(terminal("status", "job.jsonl", "--json").stdout)
+        status = json.loads(terminal.here("status", "job.jsonl", "--json").stdout)
         assert status["cost"]["spent"] == cost["spent"]
     for line, (_, _, _, reserved) in zip(lines, rows, strict=True):
         prompt, answer = len(json.dumps(line)) + FRAME, line["max_tokens"]

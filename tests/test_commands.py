@@ -82,7 +82,7 @@ def test_a_job_of_an_older_release_goes_on(terminal: Terminal, words: tuple[str,
     """It is upgraded by whoever writes to it, kept as a copy, and pays for no answer twice; a look tells what to do."""
     terminal.run(terminal.write("job.jsonl", batch("a", "b")), "--limit", "1")
     turn_back(terminal.folder / "job.db")
-    looked = terminal("status", "job.db")
+    looked = terminal.here("status", "job.db")
     assert (looked.returncode, "'batchrunner run' upgrades it" in looked.stderr) == (1, True)
     done = terminal(*words)
     assert done.returncode == 0, done.stderr
@@ -129,7 +129,7 @@ def test_what_cannot_start_says_what_where_and_what_to_do(terminal: Terminal) ->
         (("status", "nothing.db"), "no such database"),
         (("results", "nothing.db"), "no such database"),
     ):
-        done = terminal(*words)
+        done = terminal.here(*words)
         assert done.returncode == 1, (words, done.stderr)
         assert message in done.stderr, (words, done.stderr)
         assert "Traceback" not in done.stderr
@@ -139,10 +139,10 @@ def test_what_cannot_start_says_what_where_and_what_to_do(terminal: Terminal) ->
 
 def test_usage_errors_and_help(terminal: Terminal) -> None:
     """click's own: 2, with a suggestion; help is 0, for every command."""
-    assert terminal("run", "x.jsonl", "--rmp", "5").returncode == 2
+    assert terminal.here("run", "x.jsonl", "--rmp", "5").returncode == 2
     assert "Usage" in terminal("--help").stdout
     for command in ("run", "status", "results", "errors", "retry", "show", "doctor", "demo", "simulator", "load"):
-        assert terminal(command, "--help").returncode == 0
+        assert terminal.here(command, "--help").returncode == 0
     assert re.search(r"\d+\.\d+\.\d+", terminal("--version").stdout)
 
 
@@ -154,15 +154,15 @@ def test_failures_are_explained_listed_and_retried(terminal: Terminal) -> None:
     assert "bad_request" in done.stderr
     assert "server_error" in done.stderr
     assert {line["custom_id"] for line in terminal.lines("job.results.errors.jsonl")} == {"t1", "t2"}
-    assert terminal("errors", "--ids", "--class", "bad_request").stdout == "t1\n"
-    assert [g["class"] for g in json.loads(terminal("errors", "--json").stdout)["errors"]] == [
+    assert terminal.here("errors", "--ids", "--class", "bad_request").stdout == "t1\n"
+    assert [g["class"] for g in json.loads(terminal.here("errors", "--json").stdout)["errors"]] == [
         "bad_request",
         "server_error",
     ]
-    assert "HTTP 500" in terminal("show", "t2").stdout or "500" in terminal("show", "t2").stdout
-    status = json.loads(terminal("status", "--json").stdout)
+    assert "HTTP 500" in terminal.here("show", "t2").stdout or "500" in terminal("show", "t2").stdout
+    status = json.loads(terminal.here("status", "--json").stdout)
     assert (status["succeeded"], status["failed"]) == (1, 2)
-    assert terminal("retry", "--class", "server_error").returncode == 0
+    assert terminal.here("retry", "--class", "server_error").returncode == 0
     assert terminal("run", "job.db", "--exit-zero").returncode == 0
     assert [line["custom_id"] for line in terminal.lines("job.results.jsonl")] == ["t0", "t2"]
 
@@ -170,16 +170,16 @@ def test_failures_are_explained_listed_and_retried(terminal: Terminal) -> None:
 def test_results_at_any_time_and_in_any_form(terminal: Terminal) -> None:
     """Unfinished needs --partial; a file that is not ours is not replaced without --force."""
     terminal.run(terminal.write("job.jsonl", batch("a", "b", "c")), "--limit", "2")
-    done = terminal("results", "job.db", "-o", "out.csv")
+    done = terminal.here("results", "job.db", "-o", "out.csv")
     assert (done.returncode, "--partial" in done.stderr) == (1, True)
-    assert terminal("results", "job.db", "-o", "out.csv", "--partial").returncode == 0
+    assert terminal.here("results", "job.db", "-o", "out.csv", "--partial").returncode == 0
     assert len((terminal.folder / "out.csv").read_text(encoding="utf-8").splitlines()) == 4
-    flat = terminal("results", "job.db", "--partial", "--format", "flat", "--only", "succeeded").stdout
+    flat = terminal.here("results", "job.db", "--partial", "--format", "flat", "--only", "succeeded").stdout
     assert [json.loads(line)["br_status"] for line in flat.splitlines()] == ["succeeded"] * 2
     terminal.write("mine.csv", "do,not\ntouch,this\n")
-    assert terminal("results", "job.db", "--partial", "-o", "mine.csv").returncode == 1
+    assert terminal.here("results", "job.db", "--partial", "-o", "mine.csv").returncode == 1
     assert (terminal.folder / "mine.csv").read_text(encoding="utf-8").startswith("do,not")
-    assert terminal("results", "job.db", "--partial", "-o", "mine.csv", "--force").returncode == 0
+    assert terminal.here("results", "job.db", "--partial", "-o", "mine.csv", "--force").returncode == 0
 
 
 def test_quiet_and_json(terminal: Terminal) -> None:

@@ -142,9 +142,9 @@ def test_the_command_says_what_each_lane_did_and_remembers_them(tmp_path: Path) 
         summary = json.loads(again.stdout.splitlines()[-1])
         assert [each["lane"] for each in summary["lanes"]] == sorted(names)
         assert sum(each["answered"] for each in summary["lanes"]) == 60
-        status = json.loads(terminal("status", "job.jsonl", "--json").stdout)
+        status = json.loads(terminal.here("status", "job.jsonl", "--json").stdout)
         assert status["lanes"] == summary["lanes"]
-        assert all(server.base_url in terminal("limits", "job.jsonl").stdout for server in (a, b))
+        assert all(server.base_url in terminal.here("limits", "job.jsonl").stdout for server in (a, b))
         doctor = terminal("doctor", *words, "-m", "m").stdout
         assert doctor.count("m answered in") == 2
         mixed = terminal("run", "job.jsonl", *words, "-p", "openai")

@@ -37,11 +37,11 @@ def test_a_finished_run_can_be_explained(terminal: Terminal) -> None:
     """The table names the limit, how it is known and its clock; the database holds each change as an event."""
     job = terminal.write("job.jsonl", batch(*(f"question {n}" for n in range(40))))
     assert terminal.run(job, "-m", "m").returncode == 0
-    done = terminal("limits", "job.db")
+    done = terminal.here("limits", "job.db")
     assert done.returncode == 0
     assert "requests  told  bucket  60s     600" in done.stdout
     assert "changes" in done.stdout
-    told = json.loads(terminal("limits", "job.db", "--json").stdout)
+    told = json.loads(terminal.here("limits", "job.db", "--json").stdout)
     (limit,) = told["limits"]
     assert limit["model"] == "m"
     assert limit["meters"][0]["limit"] == 600
@@ -57,11 +57,11 @@ def test_another_job_starts_with_what_this_one_learned(terminal: Terminal) -> No
     terminal.run(terminal.write("one.jsonl", batch(*(f"one {n}" for n in range(20)))), **environment)
     assert path.stat().st_mode & 0o777 == 0o600
     assert [known.value["meters"][0]["limit"] for known in read_learned(path)] == [600]
-    assert "600" in terminal("limits", **environment).stdout
+    assert "600" in terminal.here("limits", **environment).stdout
     for name, words, expected in (("two", (), "an earlier run"), ("three", ("--no-learned",), "1 replies")):
         job = terminal.write(f"{name}.jsonl", batch("a", "b"))
         assert terminal.run(job, *words, **environment).returncode == 0
-        changes = json.loads(terminal("limits", f"{name}.db", "--json", **environment).stdout)["changes"]
+        changes = json.loads(terminal.here("limits", f"{name}.db", "--json", **environment).stdout)["changes"]
         assert changes[0]["evidence"].startswith(expected)
     path.write_text("{ broken", encoding="utf-8")
     assert terminal.run(terminal.write("four.jsonl", batch("c")), **environment).returncode == 0
@@ -132,7 +132,7 @@ def test_beliefs_of_no_use_are_told_and_learned_anew(terminal: Terminal, value: 
     environment: dict[str, Any] = {"XDG_STATE_HOME": str(terminal.folder / "state")}
     path, endpoint = learned_path(environment), terminal.server.base_url
     keep_learned(path, Belief(endpoint=endpoint, key_label="", model="m", value=value, at=NOW))
-    assert terminal("limits", **environment).returncode == 0
+    assert terminal.here("limits", **environment).returncode == 0
     done = terminal.run(terminal.write("job.jsonl", batch("a")), **environment)
     assert done.returncode == 0, done.stderr
     assert "learned anew" in done.stderr
@@ -149,7 +149,7 @@ def test_what_is_not_ours_is_left_as_it_is(terminal: Terminal) -> None:
     path.write_text('{"v": 2, "limits": {"precious": 1}}', encoding="utf-8")
     done = terminal.run(terminal.write("job.jsonl", batch("a")), **environment)
     assert (done.returncode, done.stderr.count("holds something else")) == (0, 1)
-    assert "holds something else" in terminal("limits", **environment).stderr
+    assert "holds something else" in terminal.here("limits", **environment).stderr
     assert path.read_text(encoding="utf-8") == '{"v": 2, "limits": {"precious": 1}}'
 
 

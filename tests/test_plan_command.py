@@ -35,16 +35,16 @@ def terminal(tmp_path: Path) -> Iterator[Terminal]:
 
 
 def test_a_plan_needs_no_key(terminal: Terminal) -> None:
-    planned = terminal("plan", "job.jsonl", "-p", "zhipu", "--json")
+    planned = terminal.here("plan", "job.jsonl", "-p", "zhipu", "--json")
     assert planned.returncode == 0, planned.stderr
     assert json.loads(planned.stdout)["requests"] == 10
-    assert terminal("check", "job.jsonl", "-p", "zhipu").returncode == 0
+    assert terminal.here("check", "job.jsonl", "-p", "zhipu").returncode == 0
     assert terminal("run", "job.jsonl", "-p", "zhipu").returncode == br.ExitCode.CANNOT_START
 
 
 def test_nor_do_its_lanes(terminal: Terminal) -> None:
     terminal.write("lanes.toml", LANES)
-    planned = terminal("plan", "job.jsonl", "--lanes", "lanes.toml")
+    planned = terminal.here("plan", "job.jsonl", "--lanes", "lanes.toml")
     assert planned.returncode == 0, planned.stderr
     assert "10 requests would be sent" in planned.stdout
     assert not (terminal.folder / "asked.txt").exists()
@@ -60,7 +60,7 @@ def test_a_dry_run_is_a_plan(terminal: Terminal) -> None:
 
 def test_lines_that_a_run_would_not_load_are_told(terminal: Terminal) -> None:
     terminal.write("job.jsonl", batch("a", "b") + batch("c") + "{no json\n")
-    checked = terminal("check", "job.jsonl", "-p", "zhipu")
+    checked = terminal.here("check", "job.jsonl", "-p", "zhipu")
     assert checked.returncode == br.ExitCode.SOME_FAILED
     assert re.search(
         r"error +no request \(custom_id 't0' stands .*: 2 lines, the first is line 3$", checked.stdout, re.MULTILINE
@@ -76,22 +76,22 @@ def test_lines_that_a_run_would_not_load_are_told(terminal: Terminal) -> None:
     ],
 )
 def test_a_plan_says_whether_it_fits(terminal: Terminal, options: tuple[str, ...], note: str) -> None:
-    planned = terminal("plan", "job.jsonl", "-p", "zhipu", "--rpm", "60", *options)
+    planned = terminal.here("plan", "job.jsonl", "-p", "zhipu", "--rpm", "60", *options)
     assert re.search(note, planned.stdout, re.MULTILINE), planned.stdout
 
 
 def test_a_plan_says_what_max_tokens_would_change(terminal: Terminal) -> None:
     """Nothing bounds an answer here; with a cap something does, and nothing is said of it."""
     note = "10 of the requests do not say max_tokens, so nothing bounds what they may cost; --param max_tokens=1000"
-    assert note in terminal("plan", "job.jsonl", "-p", "generic", "--base-url", "http://127.0.0.1:9/v1").stdout
+    assert note in terminal.here("plan", "job.jsonl", "-p", "generic", "--base-url", "http://127.0.0.1:9/v1").stdout
     words = ("job.jsonl", "--base-url", "http://127.0.0.1:9/v1", "--param", "max_tokens=1000")
-    capped = terminal("plan", *words)
+    capped = terminal.here("plan", *words)
     assert "max_tokens" not in capped.stdout
-    assert json.loads(terminal("plan", *words, "--json").stdout)["uncapped"] == 0
+    assert json.loads(terminal.here("plan", *words, "--json").stdout)["uncapped"] == 0
 
 
 def test_a_plan_without_a_price_says_how_to_give_one(terminal: Terminal) -> None:
-    planned = terminal("plan", "job.jsonl", "-p", "zhipu", "-m", "glm-x")
+    planned = terminal.here("plan", "job.jsonl", "-p", "zhipu", "-m", "glm-x")
     assert 'no price for zhipu/glm-x; [prices."glm-x"] in batchrunner.toml gives one' in planned.stdout
 
 
@@ -103,8 +103,8 @@ def test_a_plan_says_whether_what_is_left_of_the_budget_will_do(tmp_path: Path) 
         terminal.write("batchrunner.toml", PRICES)
         words = ("job.jsonl", "--param", "max_tokens=100")
         assert terminal.run(*words, "--limit", "10").returncode == 0
-        first = json.loads(terminal("status", "job.jsonl", "--json").stdout)["cost"]["spent"]
-        planned = json.loads(terminal("plan", *words, "--budget", "1", "--json").stdout)
+        first = json.loads(terminal.here("status", "job.jsonl", "--json").stdout)["cost"]["spent"]
+        planned = json.loads(terminal.here("plan", *words, "--budget", "1", "--json").stdout)
         assert planned["budget_left"] == pytest.approx(1 - first)
         most, about = planned["cost_most"], planned["cost"]
         for left, said in (
@@ -112,7 +112,7 @@ def test_a_plan_says_whether_what_is_left_of_the_budget_will_do(tmp_path: Path) 
             (most - 1e-6, "may not be within the budget"),
             (about - 1e-6, "not within the budget"),
         ):
-            told = terminal("plan", *words, "--budget", f"{first + left:.9f}").stdout
+            told = terminal.here("plan", *words, "--budget", f"{first + left:.9f}").stdout
             assert f"note     {said} of ¥" in told
             assert "is left" in told
 
@@ -120,11 +120,11 @@ def test_a_plan_says_whether_what_is_left_of_the_budget_will_do(tmp_path: Path) 
 def test_a_plan_says_that_a_budget_cannot_be_kept(terminal: Terminal) -> None:
     """A run would stop at the first request of which nothing bounds what it costs."""
     words = ("job.jsonl", "--base-url", "http://127.0.0.1:9/v1", "--budget", "5CNY")
-    planned = terminal("plan", *words)
+    planned = terminal.here("plan", *words)
     assert "the budget of ¥5.00 can't be kept: nothing bounds what 10 of the requests may cost" in planned.stdout
-    assert json.loads(terminal("plan", *words, "--json").stdout)["unbounded"] == 10
-    assert "can't be kept" not in terminal("plan", *words, "--unpriced-ok").stdout
-    assert "can't be kept" not in terminal("plan", *words, "--param", "max_tokens=9").stdout
+    assert json.loads(terminal.here("plan", *words, "--json").stdout)["unbounded"] == 10
+    assert "can't be kept" not in terminal.here("plan", *words, "--unpriced-ok").stdout
+    assert "can't be kept" not in terminal.here("plan", *words, "--param", "max_tokens=9").stdout
 
 
 def test_a_plan_knows_the_answers_of_lines_that_are_edited_back(tmp_path: Path) -> None:
@@ -136,14 +136,14 @@ def test_a_plan_knows_the_answers_of_lines_that_are_edited_back(tmp_path: Path) 
             terminal.write("job.jsonl", batch(*texts))
 
         def planned(*words: str) -> tuple[int, int, int]:
-            plan = json.loads(terminal("plan", "job.jsonl", *words, "--json").stdout)
+            plan = json.loads(terminal.here("plan", "job.jsonl", *words, "--json").stdout)
             return plan["requests"], plan["edited"], plan["done"]
 
         write("a", "b", "c")
         assert terminal.run("job.jsonl").returncode == 0
         write("A", "b")
         assert (planned(), planned("--changed", "keep")) == ((1, 1, 1), (0, 0, 2))
-        assert "1 edited (--changed redo asks them, keep does not)" in terminal("plan", "job.jsonl").stdout
+        assert "1 edited (--changed redo asks them, keep does not)" in terminal.here("plan", "job.jsonl").stdout
         assert terminal.run("job.jsonl", "--changed", "redo").returncode == 0
         write("a", "b", "c")
         assert planned() == (0, 0, 3)

@@ -256,7 +256,7 @@ def test_a_plan_says_that_prompts_were_counted(file: Path, terminal: Terminal, p
     environ = {"BATCHRUNNER_TOKENIZER": str(file)} if place == "variable" else {}
     if place == "file":
         terminal.write("batchrunner.toml", f"tokenizer = {json.dumps(str(file))}")
-    planned = terminal("plan", "job.jsonl", "-p", "zhipu", *words, stdin=None, **environ)
+    planned = terminal.here("plan", "job.jsonl", "-p", "zhipu", *words, **environ)
     assert " in (counted), " in planned.stdout, planned.stderr
 
 
