@@ -24,6 +24,6 @@ def test_with_less_left_than_is_charged_it_is_that_window() -> None:
         if refused:
             outcome = Failure(kind=FailureClass.RATE_LIMIT, message="too many", status=429, quota=quota)
         limiter.settle(permit, outcome, sent_at=now, received_at=now + 0.1)
-        now += 10
+        now += 70
     told = {(meter["dimension"], meter["kind"]): meter["refusals"] for meter in limiter.beliefs()["meters"]}
     assert told == {("requests", "told"): 0, ("tokens", "told"): 8}

@@ -438,12 +438,13 @@ def test_what_was_requested_is_known_of_a_window_in_the_headers_too() -> None:
     assert window.lacks(300.0)
 
 
-@pytest.mark.parametrize("kind", ["tokens", "requests"])
-def test_an_error_of_the_type_of_a_dimension_is_of_that_dimension(kind: str) -> None:
+@pytest.mark.parametrize(("kind", "dimension"), [("tokens", "tokens"), ("requests", None)])
+def test_an_error_of_the_type_of_tokens_is_of_their_limit(kind: str, dimension: str | None) -> None:
+    """The other is said of anything, also of too many in flight."""
     body = json.dumps({"error": {"message": "Rate limit reached", "type": kind}}).encode()
     outcome = read_reply(429, [], body, now=NOW)
     assert isinstance(outcome, Failure)
-    assert outcome.dimension == kind
+    assert outcome.dimension == dimension
 
 
 @pytest.mark.parametrize(

@@ -255,7 +255,7 @@ def test_a_silent_window_that_doubles_is_used_after_some_windows_and_not_asked_f
 ) -> None:
     """One more, two, four, …: once that was refused, the next question is for one more again."""
     rules = Rules(rpm=300, window=10, algorithm=algorithm, dialect=dialect)
-    played = play(rules, 15_000, start=START, changes=[(60.0, Limits(rpm=600))])
+    played = play(rules, 25_000, start=START, changes=[(60.0, Limits(rpm=600))])
     assert played.refused_share <= 0.015
     assert sum(200 <= at - START < 210 for at in played.arrivals) >= 540
 

@@ -67,7 +67,7 @@ _DIMENSIONS = (
         Dimension.REQUESTS,
     ),
 )
-_TYPES = {"tokens": Dimension.TOKENS, "requests": Dimension.REQUESTS}  # OpenAI's ``error.type``
+_TYPES = {"tokens": Dimension.TOKENS}  # OpenAI's ``error.type``; its "requests" is said of much else
 _AGAIN = (
     r"(?:try again|retry|retrying|wait|available)(?: again)?(?: for| in| after|:)?\s*"
     r"(?:at least\s*|about\s*|another\s*)?"

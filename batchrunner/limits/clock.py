@@ -190,7 +190,8 @@ class Clock:
                 return False
             if told.sent_at < self._told_from + COARSE:  # or just the rest of a longer one
                 return False
-            if not self.is_named and self._soonest[0] >= COARSE and self._used[0] < told.limit / 2:
+            whole = self._soonest[0] >= COARSE and self._soonest[1] == floor(self._soonest[1])  # seconds, no moment
+            if not self.is_named and whole and self._used[0] < told.limit / 2:
                 self.period, self.is_timed = self._soonest[1], True
         self.algorithm, self.presumed = Algorithm.SLIDING, True
         return True
@@ -234,7 +235,7 @@ class Clock:
         self._ends, self._ended_at = None, -inf
         self.algorithm = Algorithm.BUCKET if fits else Algorithm.WINDOW
         if not fits and not self.is_timed:  # as long as its rest, at the least
-            least = (told.reset - self._resolution) / (1.0 if told.coarse else LONGER)
+            least = self._longest / (1.0 if told.coarse else LONGER)
             self.period = next((p for p in PERIODS if p >= least), PERIODS[-1])
         elif fits and self.period not in fits:
             self.period = min(fits)
