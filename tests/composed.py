@@ -32,6 +32,7 @@ ANSWER = (
     b'"usage": {"prompt_tokens": %d, "completion_tokens": %d}}'
 )
 USUAL: Tokens = (60.0, 40.0)
+STORM = 10  # sends for each task, at which a game is given up
 A_LITTLE = 1e-7  # after the moment at which it would be let in, for rounding
 
 
@@ -195,7 +196,7 @@ class _Visit(Game):
         seed: int,
     ) -> None:
         super().__init__(Rules(dialect="none"), tasks, world, limiter, start, seed)
-        self.server, self.tokens = server, tokens
+        self.server, self.tokens, self.most_sends = server, tokens, STORM * tasks
         for after, factor in server.changes:
             self.post(start + after, server.change, factor)
         for others in server.others:
@@ -206,6 +207,7 @@ class _Visit(Game):
         self.post(self.now + others.every, self._serve, others)
 
     def _arrive(self, permit: Any) -> None:
+        assert self.played.sends <= self.most_sends, f"a storm: {STORM} sends for each task"
         tokens = self.tokens(self.rng)
         waits = self.server.admit(tokens, self.now)
         if waits is None:
@@ -233,7 +235,10 @@ def visit(
     tokens: Callable[[Random], Tokens] = usual,
     reckoned: float = COST,
 ) -> Played:
-    """Send *tasks* requests as fast as the limiter allows, each reckoned as *reckoned* tokens, to what *make* makes."""
+    """Send *tasks* requests as fast as the limiter allows, each reckoned as *reckoned* tokens, to what *make* makes.
+
+    An AssertionError tells of a deadlock, or of a storm of sends.
+    """
     start = START + 13.7 * seed + 0.37
     limiter = Limiter(LimitSettings(), now=start)
     game = _Visit(make(), tokens, tasks, World(latency=latency, reckoned=reckoned), limiter, start, seed)

@@ -5,7 +5,7 @@
 The rows are those of told_kinds.py, silent_kinds.py and odd_kinds.py: how a server counts, how it tells, how it
 refuses, and nothing said to our limiter. ``efficiency`` is the time that a client would take who knows everything, over
 ours, the mean of the seeds; ``refused`` and ``late`` are shares of the sends, the most of any seed: in all, and after
-the first minute. Rows without a target are for information.
+the first minute. Rows without a target are for information; a game with ten sends for each task is given up as a storm.
 """
 
 import argparse
@@ -35,12 +35,17 @@ MINUTE = 60.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
-    """What one row came to. ``broken``: a deadlock, told."""
+    """What one row came to. ``broken``: a deadlock or a storm of sends, told."""
 
     efficiency: float = 0.0
-    refused: float = 1.0
-    late: float = 1.0
+    refused: float = 0.0
+    late: float = 0.0
     broken: str = ""
+
+    def __str__(self) -> str:
+        if self.broken:
+            return f"{'-':>10}{'-':>9}{'-':>9}"
+        return f"{self.efficiency:10.3f}{self.refused:9.2%}{self.late:9.2%}"
 
     def verdict(self, kind: Kind) -> str:
         if self.broken:
@@ -107,8 +112,7 @@ def main() -> int:
             kind = KINDS[asked.kind]
             verdict = found.verdict(kind)
             passed, missed = passed + (verdict == "PASS"), missed + verdict.startswith(("MISSED", "BROKEN"))
-            figures = f"{found.efficiency:10.3f}{found.refused:9.2%}{found.late:9.2%}"
-            print(f"{kind.name:54}{asked.latency:8}{figures}  {kind.target or '-'}  {verdict}".rstrip(), flush=True)
+            print(f"{kind.name:54}{asked.latency:8}{found}  {kind.target or '-'}  {verdict}".rstrip(), flush=True)
     print(f"{len(rows)} rows, {passed} pass, {missed} missed; in {time.monotonic() - began:.0f} s")
     return 1 if missed else 0
 
