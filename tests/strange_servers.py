@@ -343,10 +343,12 @@ class Nginx(_Plain):
 
 
 class Places(_Plain):
-    """``limit_conn``: so many at a time, and nothing told. *work* draws the seconds that one takes."""
+    """``limit_conn``: so many at a time, and nothing told. *work* draws the seconds that one takes; a refusal may ask
+    for a *wait*.
+    """
 
-    def __init__(self, places: int, work: Callable[[Random], float], *, seed: int = 1) -> None:
-        self.places, self.work = places, work
+    def __init__(self, places: int, work: Callable[[Random], float], *, seed: int = 1, wait: int | None = None) -> None:
+        self.places, self.work, self.wait = places, work, wait
         self._open, self._worked, self._rng = 0, 0.0, Random(seed)
 
     def admit(self, now: float) -> float | None:
@@ -357,6 +359,10 @@ class Places(_Plain):
         took = self.work(self._rng)
         self._worked += took
         return took
+
+    def refusal(self, now: float) -> Headers:
+        del now
+        return {} if self.wait is None else {"Retry-After": str(self.wait)}
 
     def finish(self) -> None:
         self._open -= 1

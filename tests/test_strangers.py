@@ -211,6 +211,27 @@ def test_a_silent_limit_in_flight_is_not_taken_for_a_rate(places: int, work: Any
     assert played.efficiency >= 0.9
 
 
+@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("wait", [5, 10])
+@pytest.mark.parametrize("places", [1, 4, 20])
+def test_a_wait_is_paid_once_a_lesson_where_too_many_were_in_flight(places: int, wait: int, seed: int) -> None:
+    """The wait it asks for is as long as one for a window, and the next refusal asks for the same: that is none."""
+    limiter = Limiter(LimitSettings(), now=START)
+    played = visit(Places(places, steady, seed=seed, wait=wait), 300 * places, limiter=limiter, seed=seed, latency=0.0)
+    assert limiter.slots.limit in (places, places + 1)
+    assert played.refused_share <= 0.02
+    assert played.efficiency >= 0.75
+
+
+def test_a_wait_that_differs_is_that_for_a_window() -> None:
+    """Ten seconds of 100: the first refusal came for one of many, and the next ones ask for other waits."""
+    limiter = Limiter(LimitSettings(), now=START)
+    rules = Rules(rpm=100, window=10, algorithm="fixed", aligned=True, dialect="retry-after")
+    played = play(rules, 1000, limiter=limiter, start=START + 3)
+    assert limiter.slots.refused_at is None
+    assert played.refused_share <= 0.03
+
+
 def test_a_silent_limit_in_flight_that_is_raised_or_lowered_is_found_again() -> None:
     """One more is tried now and then; and what is refused among fewer than were let in is looked into anew."""
     limiter, server = Limiter(LimitSettings(), now=START), Places(5, steady)

@@ -5,6 +5,9 @@ flight too. So a first refusal with more in flight than ever passed is put down 
 goes first, and after some answers one more is tried, at a moment when nothing else has just left. If something is
 refused among no more than the server had let in, it was no crowd (found.py finds out what it was). If one more passes,
 it was a tiny bucket that had just been emptied. If one more is refused, it is a limit in flight, and slots.py keeps it.
+
+Where the server asks for a wait as long as one for a window, that is looked for as well, and holds nobody while it is
+only suspected: a limit in flight asks for the same wait each time, a window for what is left of it.
 """
 
 from collections import Counter, deque
@@ -23,6 +26,8 @@ REPLIES = 64
 AHEAD = 0.1  # seconds that permits are given ahead
 SPACED = 0.8  # of the longest time between two sends, or of an answer's, if that is shorter
 FADES = 0.97  # of that time, for each send
+SHORT = 2.0  # seconds; where a longer wait is asked for, it may be a window's, and is not the same each time
+WAIT = 10.0  # seconds; who asks for a longer one does not mean too many at once
 SMOOTH = 1 / 8  # of a new answer's time, in the usual one
 
 
@@ -36,12 +41,22 @@ class Crowd:
         self._since: float | None = None  # the suspicion
         self._most = 0  # in flight at that time, that the server had let in
         self._trip = 0.0  # of a refusal
+        self._named: float | None = None  # the wait that the server asked for, at that time
         self._answers = 0  # since then
         self._over_most = 0  # passed since then, with too many
         self._proven = False  # one more was refused, when so many passed
         self._events, self._doubts = 0, CHANCE
         self._over = False
         self.at_once: int | None = None  # so many were let in at once, and more in turn
+
+    @property
+    def is_in_doubt(self) -> bool:
+        """Whether it is suspected only."""
+        return self._since is not None and not self._proven
+
+    @property
+    def is_proven(self) -> bool:
+        return self._proven
 
     def wait(self, slots: Slots, now: float) -> float:
         """Seconds that nobody should send, so that the next reply tells something."""
@@ -74,15 +89,22 @@ class Crowd:
             self.at_once = self._most if self._events == 1 else None
             self._end(slots)
 
-    def refused(self, beside: int, sent_at: float, now: float, slots: Slots, *, known: bool) -> bool:
+    def refused(
+        self, beside: int, sent_at: float, now: float, slots: Slots, *, known: bool, retry_after: float | None = None
+    ) -> bool:
         """Whether a refusal is put down to the crowd. *known*: another limit was found. Call it before ``give``."""
         self._replies.append(now)
         beside, others = max(beside, slots.in_flight), max(slots.in_flight - 1, 1)
         if self._over:
             return False
         if self._since is None:
-            if known or beside <= 1 or self._passed_with(beside) > CHANCE:
+            if known or beside <= 1 or self._passed_with(beside) > CHANCE or (retry_after or 0.0) > WAIT:
                 return False
+            self._named = retry_after
+        elif retry_after != self._named and max(retry_after or 0.0, self._named or 0.0) > SHORT:
+            if not self._proven:
+                self._end(slots)
+            return False
         elif sent_at <= self._since:  # one more of the same event
             self._most = min(self._most, others)
             return True

@@ -200,6 +200,10 @@ class Found:
         self.charge(-cost)
         self._asking.drop()
 
+    def excuse(self) -> None:
+        """What was sent while nobody had to keep to the rate is no debt."""
+        self._level = max(self._level, 0.0)
+
     def _count(self, cost: float) -> None:
         self._level -= cost
         for edge in (self._edge, self._base, self._opening):

@@ -13,7 +13,7 @@ from typing import Any
 from batchrunner.config import LimitSettings
 from batchrunner.limits.brake import Brake
 from batchrunner.limits.breaker import Breaker
-from batchrunner.limits.crowd import Crowd
+from batchrunner.limits.crowd import SHORT, Crowd
 from batchrunner.limits.diary import Diary
 from batchrunner.limits.gauge import Gauge
 from batchrunner.limits.slots import Slots
@@ -233,6 +233,7 @@ class Limiter:
         self._alone = False
         self._brake.answered()
         self._crowd.passed(permit.beside, permit.given_at, sent_at, now, self.slots)
+        self._decide(now)
         self.breaker.succeeded()
         self.slots.succeeded(now, beside=permit.beside, took=now - sent_at)
         self._windows.arrived(permit.send_at, sent_at + self._trips.late(now - sent_at))
@@ -251,8 +252,12 @@ class Limiter:
                 self._count_refusal(now)
                 self._brake.refused(sent_at, now)
                 if self._is_crowd(permit, failure, sent_at, now):
-                    self._windows.refund(permit.marks, permit.cost)
                     self.slots.refused(permit.generation, now, exact=True)
+                    if not self._crowd.is_in_doubt or (failure.retry_after or 0.0) <= SHORT:
+                        self._windows.refund(permit.marks, permit.cost)
+                    else:  # its wait is as long as one for a window, so that is looked for as well
+                        self._windows.doubt()
+                        self._windows.refused(permit.marks, permit.cost, failure, sent_at=sent_at, now=now)
                 elif not self._windows.refused(permit.marks, permit.cost, failure, sent_at=sent_at, now=now):
                     self.slots.refused(permit.generation, now)
             case FailureClass.OVERLOADED:
@@ -269,10 +274,18 @@ class Limiter:
         """Whether a refusal that tells nothing is put down to how many are in flight."""
         if not self._windows.is_untold(failure, permit.cost):
             return False
-        if self._crowd.refused(permit.beside, sent_at, now, self.slots, known=self._windows.is_found):
+        known, after = self._windows.is_found, failure.retry_after
+        is_crowd = self._crowd.refused(permit.beside, sent_at, now, self.slots, known=known, retry_after=after)
+        self._decide(now)
+        if is_crowd:
             return True
         self._windows.let_in(self._crowd.at_once)
         return False
+
+    def _decide(self, now: float) -> None:
+        """What was looked for beside a crowd is there, or is not."""
+        if not self._crowd.is_in_doubt:
+            self._windows.decide(now, found=not self._crowd.is_proven)
 
     def _struggles(self, permit: Permit, now: float) -> None:
         self.slots.overloaded(permit.generation)

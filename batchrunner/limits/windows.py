@@ -25,7 +25,6 @@ MINUTE = 60.0
 CONFIRMED = 0.95  # of a stated limit, told by the server, is the same limit
 LONG = 3600.0  # seconds
 PARKED = 900.0  # seconds; a longer wait for what nobody says when it is renewed is no matter of pace
-SOON = 2.0  # seconds; a refusal to be repeated by then, with plenty remaining, is of too many at once
 STATED, NAMED, TOLD = "stated", "named", "told"  # by the user, by refusals only, by replies
 FINDABLE = (Dimension.REQUESTS, Dimension.TOKENS)
 
@@ -40,6 +39,7 @@ class Windows:
         self._told: dict[Key, Meter] = {}
         self._stated: dict[Key, Stated] = {}
         self._found = {dimension: Found(now=now) for dimension in FINDABLE}
+        self._doubted = False  # what is found: nobody waits for it
         self._confirmed: frozenset[Key] = frozenset()  # of those, what is told as well
         self._written = Written()
         self._noted: dict[Dimension, int] = {}
@@ -62,7 +62,7 @@ class Windows:
         for key, stated in self._stated.items():
             if key not in self._confirmed:
                 yield stated.wait(key[0].share(cost), now, alone=alone), _NAMES.get(key[0], key[0])
-        for dimension, found in self._found.items():
+        for dimension, found in ({} if self._doubted else self._found).items():
             yield found.wait(dimension.share(cost), now), _NAMES[dimension]
 
     def used_up(self, cost: float, now: float, *, refused: bool) -> Window | None:
@@ -176,7 +176,7 @@ class Windows:
 
     def is_untold(self, failure: Failure, cost: float) -> bool:
         """Whether a refusal does not say what refused, and it is no limit that a reply or the user told of."""
-        if failure.dimension is not None or (failure.retry_after or 0.0) > SOON or self._stated:
+        if failure.dimension is not None or self._stated:
             return False
         told = failure.quota.windows
         return (
@@ -190,10 +190,25 @@ class Windows:
         if at_once is not None and (found := self._found.get(Dimension.REQUESTS)) is not None:
             found.at_once = float(at_once)
 
+    def doubt(self) -> None:
+        """Something else may refuse; until that is decided, what is looked for holds nobody."""
+        self._doubted = True
+
+    def decide(self, now: float, *, found: bool) -> None:
+        """Whether it is there."""
+        if not self._doubted:
+            return
+        self._doubted = False
+        for dimension, each in self._found.items():
+            if found:
+                each.excuse()
+            else:
+                self._found[dimension] = Found(now=now, log=each.log)
+
     @property
     def is_found(self) -> bool:
         """Whether something that refuses was found, or is being looked for."""
-        return any(found.mode is not Mode.OPEN for found in self._found.values())
+        return not self._doubted and any(found.mode is not Mode.OPEN for found in self._found.values())
 
     # -- what is believed
 
