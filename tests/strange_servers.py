@@ -170,8 +170,12 @@ class HiddenRate(RoundedFixed):
         return (tasks - self.rate) / self.rate
 
 
-class AlwaysAMinute(RoundedFixed):
+class SameWait(RoundedFixed):
     """Silent; asks for the same wait whenever it refuses."""
+
+    def __init__(self, limit: int, window: float, wait: int) -> None:
+        super().__init__(limit, window, ceil, aligned=True)
+        self.wait = wait
 
     def headers(self, now: float) -> Headers:
         del now
@@ -179,7 +183,7 @@ class AlwaysAMinute(RoundedFixed):
 
     def refusal(self, now: float) -> Headers:
         del now
-        return {"Retry-After": "60"}
+        return {"Retry-After": str(self.wait)}
 
 
 class Counter(_Plain):

@@ -15,6 +15,7 @@ from strange_servers import (
     Nginx,
     Places,
     RoundedFixed,
+    SameWait,
     SlowapiCounter,
     SlowapiFixed,
     SlowapiMoving,
@@ -230,6 +231,15 @@ def test_a_wait_that_differs_is_that_for_a_window() -> None:
     played = play(rules, 1000, limiter=limiter, start=START + 3)
     assert limiter.slots.refused_at is None
     assert played.refused_share <= 0.03
+
+
+@pytest.mark.parametrize(("wait", "least"), [(10, 0.9), (60, 0.75)])
+def test_a_wait_that_is_the_same_whatever_comes_back_says_nothing_of_one_request(wait: int, least: float) -> None:
+    """600 passed in it: it is not what one of a slow bucket waits for."""
+    for start in STARTS:
+        played = visit(SameWait(600, 60.0, wait), 9000, start=start)
+        assert played.refused_share <= 0.02
+        assert played.efficiency >= least
 
 
 def test_a_silent_limit_in_flight_that_is_raised_or_lowered_is_found_again() -> None:

@@ -25,10 +25,15 @@ PASSED = 1.0  # seconds of that at the least
 
 
 class Asking:
-    """``ended``: the usual period at whose end it still refused."""
+    """``ended``: the usual period at whose end it still refused.
+
+    ``late``: seconds after a window's end that a question may come, and still tell that it ended.
+    """
 
     def __init__(self, *, now: float) -> None:
         self.ended: float | None = None
+        self.late = LATE
+        self._named = False  # a wait, since the edge
         self._asked = 0
         self._begun_at = self._at = now
         self._question: tuple[float, float] | None = None  # its cost, and when it left
@@ -37,6 +42,7 @@ class Asking:
     def begin(self, now: float) -> None:
         """Another edge: what was asked before it says nothing of it."""
         self._begun_at, self._asked, self.ended, self._question = now, 0, None, None
+        self.late, self._named = LATE, False
 
     def again(
         self, now: float, retry_after: float | None, *, begun_at: float, again_at: float, step: float = FIRST_STEP
@@ -50,6 +56,9 @@ class Asking:
             self.ended, self._asked = ended, 0
         self._asked += 1
         if retry_after is not None:
+            if self._named:  # refused again: the waits that it asks for are not until it passes again
+                self.late = max(LATE, retry_after)
+            self._named = True
             self._at = now + max(retry_after, EPSILON)
             return
         grids = [grid for grid in GRIDS if grid >= MINUTE or now < self._begun_at + grid]

@@ -36,6 +36,7 @@ MEASURABLE = 20  # requests accepted between two edges give the rate to a twenti
 SETTLED = 0.995  # of a measured rate is used
 CREEP = 0.01  # of a measured rate, for each hundred accepted
 CREEP_AFTER = 100
+CREEP_PRICE = 3.0  # or so many times as many as go in the wait that the server asks for: that is what an edge costs
 CREEP_GROWTH = 1.35  # each time that nothing is refused
 CREEP_MAX = 0.1
 BACK_OFF = 0.85  # of the rate, at an edge too near to the last one to measure between them
@@ -43,7 +44,8 @@ REGROWTH = 1.02  # a second, of a rate that was lowered without a measure
 REGROWTH_EACH = 1.03  # at most, for one accepted
 NEARS = 4  # such edges in a row, and it is no rate
 STEADY = 1.5  # times what was accepted is as fast as we went; else a full bucket was measured, not its rate
-LATELY = 2.0  # seconds that are measured instead
+LATELY = 2.0  # seconds that are measured instead; a minute, where the server asks for longer waits,
+SETTLED_LATELY = 0.95  # of which so much is used
 TELLING = 8  # accepted; of fewer the rate is a guess, which grows
 ONE = 2.0  # seconds; a wait that is longer is that for one request, at a slow bucket
 MANY = 5.0  # requests in that time, as fast as we went, are no wait for one
@@ -107,7 +109,7 @@ class Found:
         self._measured = False
         self._edges, self._edges_from = 0, -inf  # of one window, and since when
         self._lowered = False  # without a measure
-        self._blocks = False  # the server asks for waits
+        self._asked_for: float | None = None  # seconds that the server asked to wait, the last time
         self._late = 0.0  # seconds after a window's time that its requests are surely forgotten
         self._halved = False  # since the last whole window without a refusal
         self._repeats = 0  # refusals at what was proven, window after window
@@ -140,7 +142,7 @@ class Found:
 
     @property
     def _burst(self) -> float:
-        return max(self._unit, min(self.rate * (BLOCKED if self._blocks else BURST), self.at_once))
+        return max(self._unit, min(self.rate * (BURST if self._asked_for is None else BLOCKED), self.at_once))
 
     def believe(self, limit: float, period: float, algorithm: Algorithm, *, now: float) -> None:
         """Start from what an earlier run found."""
@@ -228,7 +230,7 @@ class Found:
         if sent_at <= self._last_no:
             return
         self._asking.refused(sent_at, now)
-        self._blocks = retry_after is not None
+        self._asked_for = retry_after
         self._last_no = now + (AHEAD if self.mode is Mode.RATE else 0.0)
         match self.mode:
             case Mode.OPEN:
@@ -332,12 +334,15 @@ class Found:
     def _period(self, begin: float, sent_at: float) -> float | None:
         """The usual length of a window that ended between the last refusal and this success."""
         for period in PERIODS:
-            if self._edge.at < begin + period <= sent_at + EPSILON and sent_at - begin <= period * (1 + SNAP) + LATE:
+            if (
+                self._edge.at < begin + period <= sent_at + EPSILON
+                and sent_at - begin <= period * (1 + SNAP) + self._asking.late
+            ):
                 return period
         for grid in GRIDS:
             boundary = floor(sent_at / grid) * grid
-            by_chance = grid < MINUTE and (self._blocks or self._edge.at < boundary - grid - LATE)
-            if self._edge.at < boundary <= sent_at <= boundary + LATE and not by_chance:
+            by_chance = grid < MINUTE and (self._asked_for is not None or self._edge.at < boundary - grid - LATE)
+            if self._edge.at < boundary <= sent_at <= boundary + self._asking.late and not by_chance:
                 return grid
         return None
 
@@ -362,7 +367,7 @@ class Found:
             self._grown_at = now
             return
         self._clean += cost
-        if self._clean >= CREEP_AFTER * self._unit:
+        if self._clean >= max(CREEP_AFTER * self._unit, CREEP_PRICE * (self._asked_for or 0.0) * self.rate):
             self._clean = 0.0
             if self.at_once < SINGLE:
                 self.limit *= 1 + NEARER
@@ -396,10 +401,9 @@ class Found:
         if enough or (accepted >= self._unit and not self._measured):
             rate, evidence = accepted / seconds, f"{accepted:g} were accepted in {seconds:.1f} s between refusals"
             if not self._measured and seconds > LATELY and rate * STEADY < self.rate:
-                # we went much slower for a while, and the server's bucket was full then
-                lately = self.log.since(sent_at - LATELY) - later
-                rate = max(rate, lately / LATELY)
-                evidence, enough = f"{lately:g} were accepted in the last {LATELY:g} s before a refusal", True
+                # we went much slower for a while, and the server's bucket was full then, or its log not yet empty
+                rate, evidence = max((rate, evidence), self._lately(sent_at, later))
+                enough = True
                 self._base = _Edge(sent_at, later)
             elif enough:
                 self._base = _Edge(sent_at, later)
@@ -410,14 +414,30 @@ class Found:
             self._lowered = True
         self._again = near
         self._measured = self._measured or enough
-        if retry_after is not None and ONE <= retry_after <= MINUTE and self.rate > self._unit / retry_after:
-            if self.rate > MANY * self._unit / retry_after:
+        one_in = self._one_in(retry_after, accepted, seconds)
+        if one_in is not None and self.rate > self._unit / one_in:
+            if self.rate > MANY * self._unit / one_in:
                 self._measured = False  # more likely many come back then, at the end of a window
-            self._go_at(self._unit / retry_after, f"one comes back in {retry_after:g} s")
+            self._go_at(self._unit / one_in, f"one comes back in {one_in:g} s")
             self._lowered = True
         self._clean, self._creep = 0.0, CREEP
         self._edge = _Edge(sent_at, later)
         self._level = min(self._level, -max(self._unit, CUSHION * self.rate))
+
+    def _lately(self, sent_at: float, later: float) -> tuple[float, str]:
+        """A second, shortly before an edge; in a minute before it, where the server's own waits are in that time."""
+        span, settled = (LATELY, 1.0) if (self._asked_for or 0.0) <= LATELY else (MINUTE, SETTLED_LATELY)
+        lately = self.log.since(sent_at - span) - later
+        if span == MINUTE and lately < MEASURABLE * self._unit:  # mostly of a burst
+            return 0.0, ""
+        return lately / span * settled, f"{lately:g} were accepted in the last {span:g} s before a refusal"
+
+    def _one_in(self, retry_after: float | None, accepted: float, seconds: float) -> float | None:
+        """The wait that the server names, if one comes back in it and not many, as *accepted* in *seconds* tells."""
+        if retry_after is None or not ONE <= retry_after <= MINUTE:
+            return None
+        many = seconds >= retry_after and accepted * retry_after > MANY * self._unit * seconds
+        return None if many else retry_after
 
     # -- a window
 
