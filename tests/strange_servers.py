@@ -23,9 +23,10 @@ HTML = b"<html>\r\n<head><title>429 Too Many Requests</title></head>\r\n<body></
 
 
 class Server(Protocol):
-    """A limiter behind HTTP. ``late``: its headers are written with the answer."""
+    """A limiter behind HTTP. ``late``: its headers are written with the answer. ``status``: of a refusal."""
 
     late: bool
+    status: int
 
     def admit(self, now: float) -> float | None:
         """Seconds that the request waits inside before it is worked on; None = refused."""
@@ -44,6 +45,7 @@ class _Plain:
     """What most of them share: nothing told."""
 
     late = False
+    status = 429
 
     def headers(self, now: float) -> Headers:
         del now
@@ -376,6 +378,12 @@ class Places(_Plain):
         return self._worked / self.places
 
 
+class BusyPlaces(Places):
+    """The same with the status that nginx has by default."""
+
+    status = 503
+
+
 def _slowapi(limit: int, remaining: int, reset: float, now: float) -> Headers:
     """``remaining`` of what is left when it is written, the instant with decimals, ``Retry-After`` always."""
     return {
@@ -400,9 +408,8 @@ class _Visit(Game):
     def _arrive(self, permit: Any) -> None:
         waits = self.server.admit(self.now)
         if waits is None:
-            self.post(
-                self.now + self.world.way(self.rng), self._answer, permit, 429, self.server.refusal(self.now), HTML
-            )
+            status, headers = self.server.status, self.server.refusal(self.now)
+            self.post(self.now + self.world.way(self.rng), self._answer, permit, status, headers, HTML)
             return
         self.played.arrivals.append(self.now)
         headers = {} if self.server.late else self.server.headers(self.now)

@@ -8,6 +8,7 @@ import pytest
 from laboratory import play
 from strange_servers import (
     START,
+    BusyPlaces,
     Counter,
     Gcra,
     HiddenRate,
@@ -210,6 +211,15 @@ def test_a_silent_limit_in_flight_is_not_taken_for_a_rate(places: int, work: Any
     assert limiter.slots.limit in (places, places + 1)  # one more is tried now and then
     assert played.refused <= 20
     assert played.efficiency >= 0.9
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("places", [1, 4])
+def test_so_many_that_are_overload_again_and_again_are_asked_for_ever_more_seldom(places: int, seed: int) -> None:
+    """A 503 is the platform's state, which passes; with one at a time every second send was refused, for ever."""
+    played = visit(BusyPlaces(places, steady, seed=seed), 600 * places, seed=seed, latency=0.0)
+    assert played.refused_share <= 0.025
+    assert played.efficiency >= 0.85
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])

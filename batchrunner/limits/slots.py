@@ -3,14 +3,16 @@
 AIMD, with what others learned the hard way: one cut per *generation* (a refused request was admitted under an older
 limit, and a hundred of them are one event), growth only while the slots are really full, and a hold near the last
 refusal whose patience doubles, with at most one try for a hundred answers. A limit of 1 is reachable. Overload is the
-platform's state, not our limit: it only pauses growth. A server that refuses nothing and queues everything (vLLM,
-llama.cpp) is no faster for more in flight: growth ends where answers a second no longer grow (saturation.py). Where the
-server tells nothing, the first refusal may come for all that is in flight at once: there growth rests at a ceiling,
-which doubles when it was calm for a while. (Chiu and Jain 1989; the generation rule is NVIDIA-NeMo/DataDesigner's.)
+platform's state, not our limit: it only pauses growth, unless the same number is overload again and again. A server
+that refuses nothing and queues everything (vLLM, llama.cpp) is no faster for more in flight: growth ends where answers
+a second no longer grow (saturation.py). Where the server tells nothing, the first refusal may come for all that is in
+flight at once: there growth rests at a ceiling, which doubles when it was calm for a while. (Chiu and Jain 1989; the
+generation rule is NVIDIA-NeMo/DataDesigner's.)
 """
 
 from math import floor
 
+from batchrunner.growth import grown
 from batchrunner.limits.saturation import Saturation
 
 CUT = 0.75
@@ -22,6 +24,7 @@ TRIPS = 4.0  # answers' times at the least, before a new try where more brought 
 CLEAN = 8  # answers at the least before one more is let in,
 DOUBTED = 2  # and where it may never have been the slots
 TRY_EVERY = 100  # answers: a try that fails costs a refusal
+LUCK = 2  # answers with so many in flight do not matter, where that is overload again and again
 UNTOLD = 64  # in flight, where no window is told
 CALM = 10.0  # seconds at that ceiling without a refusal, before the next
 
@@ -42,6 +45,9 @@ class Slots:
         self._saturation = Saturation(self._limit)
         self._saturated = False  # answers a second did not grow the last time
         self._before = 0.0  # the limit before an overload
+        self._overloaded_at = 0  # the limit at the last one
+        self._passed = 0  # answers since then, with so many in flight
+        self._again = 0  # times in a row that it was the same
         self._clean = self._answers = 0  # since the last growth, and since the last refusal
         self._patience = PATIENCE
         self._hold_until = 0.0
@@ -68,8 +74,9 @@ class Slots:
         *beside*: how many were in flight when it left, itself included.
         """
         self.let_in = max(self.let_in, beside)
+        self._passed += beside >= self._overloaded_at
         if self._limit < self._before:
-            self._limit = min(self._limit + 1.0 / self._limit, self._before)
+            self._recover()
             return
         self._before = 0.0
         self._answers += 1
@@ -167,7 +174,17 @@ class Slots:
             return
         self.generation += 1
         self._before = max(self._before, self._limit)
-        self._limit = max(1.0, self._limit / 2)
+        again = self.limit == self._overloaded_at > 1 and self._passed <= LUCK
+        self._again = self._again + 1 if again else 0
+        self._overloaded_at, self._passed = self.limit, 0
+        self._limit = self._limit - 1.0 if again else max(1.0, self._limit / 2)
+
+    def _recover(self) -> None:
+        """One more in a round trip; where so many were overload again and again, ever later: that is a limit."""
+        answers = grown(self._limit, self._again, most=max(self._limit, TRY_EVERY))
+        self._limit = min(self._limit + 1.0 / answers, self._before)
+        if self.limit > self._overloaded_at:
+            self._again = 0
 
     @property
     def safe(self) -> int:
