@@ -100,6 +100,17 @@ def test_a_period_that_nothing_names_is_found(seconds: float, algorithm: Any) ->
     assert played.refused <= 10
 
 
+@pytest.mark.parametrize("later", [0.4, 1.8, 3.2, 4.6, 6.0, 7.4, 8.8])
+def test_a_window_on_the_clocks_grid_that_ends_soon_after_its_first_send_is_no_shorter_one(later: float) -> None:
+    """Ten seconds, answers of two: all is back some seconds after it was used, twice in a row, and no second's limit
+    is believed for it; seven in ten sends were refused.
+    """
+    rules = Rules(rpm=100, window=10, algorithm="fixed", aligned=True, voice=TELLS_NO_UNIT)
+    played = play(rules, 990, start=NOW + later, latency=lambda rng: 2 * rng.lognormvariate(0, 0.3))
+    assert played.efficiency > 0.7
+    assert played.refused_share < 0.01
+
+
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 @pytest.mark.parametrize("reckoned", [50.0, 80.0, 130.0, 300.0])
 def test_tokens_that_are_reckoned_wrong_cost_no_refusals(reckoned: float, algorithm: Any) -> None:

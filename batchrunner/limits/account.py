@@ -257,6 +257,7 @@ class Account:
     def release(self, mark: Mark) -> None:
         """A send has ended, however it did: nothing more will be charged for it."""
         self._question.ended(mark.reckoned)
+        self._refill.ended(mark.reckoned)
         if self._scout is not None and self._scout[0] == mark.reckoned:
             self._scout = None
         self._outstanding = max(self._outstanding - mark.cost, 0.0)
@@ -304,13 +305,17 @@ class Account:
         None: what is believed decides when that is.
         """
         no_window = self._refill.is_bold and self.algorithm is not Algorithm.WINDOW  # that is known by now
-        if missing + cost <= EPSILON or no_window:
-            self._refill.rest()
-            return None
-        if not alone:
+        enough = missing + cost <= EPSILON or no_window
+        if not alone and (self._refill.is_asking or not enough):
             return inf
-        left = max(self._level, self._least)
-        wait = self._refill.wait(cost, left=left, told_at=self._told_at, limit=self.limit, period=self.period, now=now)
+        left, told_at = max(self._level, self._least), self._told_at
+        if enough:
+            if alone and left < self.limit / 2 and self._trip <= QUICK * self.period:
+                self._refill.ask_now(left=left, told_at=told_at, now=now)
+            else:
+                self._refill.rest()
+            return None
+        wait = self._refill.wait(cost, left=left, told_at=told_at, limit=self.limit, period=self.period, now=now)
         bold = self._refill.is_open and self._refill.is_bold and missing > EPSILON
         return wait if wait > 0 or bold else None
 

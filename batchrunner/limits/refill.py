@@ -3,13 +3,14 @@
 Until then our own log decides, as at a sliding window, for that is right at every kind of server. The first that asks
 was kept back for it, so it is not refused. If it finds what a bucket would have given back meanwhile, the server is
 one. Where the period is not named either, others ask after each of the usual ones: the one that finds everything back,
-twice, has found it.
+twice, has found it. A window begins with its first request, or stands on the clock's grid: the longest that either
+allows is believed.
 
 The same is asked where a new window begins with much of what was used of the last one: others may have been quicker, or
 it is no window, but a count of two, weighed by time. Then one asks though nothing is left, and is refused at a window.
 """
 
-from math import log
+from math import floor, log
 
 from batchrunner.limits.periods import PERIODS
 
@@ -20,6 +21,9 @@ SURELY = 2.0  # times what it costs, come back: more than an error in what was c
 FULL = 0.95  # of the limit
 LATE = 0.5  # seconds after a usual period
 REFUSALS = 4  # and it is not worth it
+SPARE = 8  # times one asks though there is enough left, while the others wait for its answer
+GRID = 10.0  # seconds; of longer windows no two end so soon one after another that they seem short
+FITS = 2.0  # times as much came back as in a usual period would, or as little; else it is none of them
 WORTH = 900.0  # seconds of silence; a longer one neither
 
 
@@ -36,6 +40,8 @@ class Refill:
         self._asked: tuple[float, float, float] | None = None  # the send's number, when it left, and after what silence
         self._times = 0  # that one asked since then
         self._refusals = 0
+        self._in_flight = False  # the one that asks
+        self._spare = SPARE
         self._guess: tuple[float, bool] | None = None  # what one answer seemed to say
 
     def open(self, *, is_named: bool, bold: bool = False) -> None:
@@ -44,9 +50,26 @@ class Refill:
     def close(self) -> None:
         self.is_open, self._asked = False, None
 
+    @property
+    def is_asking(self) -> bool:
+        """Whether one is on its way; what leaves beside it would be in its answer."""
+        return self.is_open and self._in_flight and not self.is_bold
+
+    def ended(self, number: float) -> None:
+        """A send has ended, whatever came of it."""
+        if self.asked(number):
+            self._in_flight = False
+
     def rest(self) -> None:
         """There is enough left."""
         self._since, self._times = None, 0
+
+    def ask_now(self, *, left: float, told_at: float, now: float) -> None:
+        """There is enough left, but the next goes alone, and finds what came back: it costs the others a round trip."""
+        if self._is_named or self._spare <= 0:
+            self.rest()
+        else:
+            self._since, self._left, self._told_at, self._times = now, left, told_at, -1
 
     def wait(self, cost: float, *, left: float, told_at: float, limit: float, period: float, now: float) -> float:
         """Seconds until the next send may ask; nothing is in flight, and *told_at* the server told of *left*."""
@@ -65,12 +88,14 @@ class Refill:
         if self.is_open and self._since is not None:
             self._asked = (number, at, at - self._since)
             self._times += 1
+            self._spare -= self._times == 0
+            self._in_flight = True
         if first:
             self._begun = at
 
     def refused(self) -> None:
         """The one that asks."""
-        self._asked = None
+        self._asked, self._in_flight = None, False
         self._refusals += 1
         if self._is_named or self._refusals >= REFUSALS:
             self.close()
@@ -84,13 +109,13 @@ class Refill:
         _, at, silence = self._asked
         came, seconds, begun = found - self._left, at - self._told_at, self._begun
         least, most = LEAST * limit / period * silence, MOST * limit / period * seconds
-        self._asked, self._left = None, self._left - cost
+        self._asked, self._left, self._in_flight = None, self._left - cost, False
         if found >= FULL * limit:
             self.rest()
             self._begun = at
             if self._is_named or most >= limit:
                 return None  # a window's end was near, or so long ago that it would be full at any server
-            return self._again((max(each for each in PERIODS if each <= max(at - begun, PERIODS[0])), False))
+            return self._again((_longest(begun, self._told_at, at), False))
         if self.is_bold:
             self.close()
             return (period, True) if came >= SURELY * cost else None
@@ -100,7 +125,8 @@ class Refill:
         if came < SURELY * cost:
             return None
         self.rest()
-        return self._again((min(PERIODS, key=lambda each: abs(log(limit / each * seconds / came))), True))
+        off, guess = min((abs(log(limit / each * seconds / came)), each) for each in PERIODS)
+        return self._again((guess, True)) if off <= log(FITS) else None
 
     def _again(self, guess: tuple[float, bool]) -> tuple[float, bool] | None:
         """What two answers in a row say."""
@@ -109,3 +135,10 @@ class Refill:
             return None
         self.close()
         return guess
+
+
+def _longest(begun: float, used_at: float, over_at: float) -> float:
+    """The longest usual window that began by *begun*, was still used at *used_at* and is over at *over_at*."""
+    first = [each for each in PERIODS if each <= over_at - begun]
+    on_grid = [GRID] if floor(over_at / GRID) > floor(used_at / GRID) else []
+    return max(PERIODS[0], *first, *on_grid)
