@@ -4,6 +4,7 @@ Each is told the time of an arrival and says whether it is admitted; its headers
 which some do when the answer is there and not when the request came.
 """
 
+import json
 from collections import deque
 from collections.abc import Callable
 from math import ceil, floor
@@ -37,8 +38,8 @@ class Server(Protocol):
 
     def shortest(self, tasks: int) -> float: ...
 
-    def finish(self) -> None:
-        """An admitted request was answered."""
+    def finish(self, now: float) -> bytes:
+        """An admitted request was answered; what it says."""
 
 
 class _Plain:
@@ -54,8 +55,9 @@ class _Plain:
     def refusal(self, now: float) -> Headers:
         return self.headers(now)
 
-    def finish(self) -> None:
-        pass
+    def finish(self, now: float) -> bytes:
+        del now
+        return b"{}"
 
 
 class SlowapiMoving(_Plain):
@@ -329,6 +331,43 @@ class Gcra(_Plain):
         return (tasks - self.burst) / self.rate
 
 
+class ChargedLater(_Plain):
+    """A bucket of tokens that lets pass while any is left, and charges an answer when it is there, at any length."""
+
+    def __init__(self, limit: int, *, seed: int = 1) -> None:
+        self.limit, self.rate = limit, limit / 60
+        self._level, self._at, self._used, self._rng = float(limit), 0.0, 0.0, Random(seed)
+
+    def _left(self, now: float) -> float:
+        self._level = min(self._level + (now - self._at) * self.rate, self.limit)
+        self._at = now
+        return self._level
+
+    def admit(self, now: float) -> float | None:
+        return 0.0 if self._left(now) >= 1 else None
+
+    def headers(self, now: float) -> Headers:
+        left = self._left(now)
+        told = {
+            "limit": self.limit,
+            "remaining": max(floor(left), 0),
+            "reset": f"{(self.limit - left) / self.rate:.3f}s",
+        }
+        return {f"x-ratelimit-{what}-tokens": str(value) for what, value in told.items()}
+
+    def finish(self, now: float) -> bytes:
+        tokens = round(60 + 40 * self._rng.lognormvariate(0, 0.8))
+        self._level = self._left(now) - tokens
+        self._used += tokens
+        usage = {"prompt_tokens": 60, "completion_tokens": tokens - 60}
+        choice = {"message": {"content": "yes"}, "finish_reason": "stop"}
+        return json.dumps({"choices": [choice], "usage": usage}).encode()
+
+    def shortest(self, tasks: int) -> float:
+        del tasks
+        return (self._used - self.limit) / self.rate
+
+
 class Nginx(_Plain):
     """``limit_req``: a leaky bucket in milliseconds that tells nothing. With a delay, what is over waits inside."""
 
@@ -370,8 +409,9 @@ class Places(_Plain):
         del now
         return {} if self.wait is None else {"Retry-After": str(self.wait)}
 
-    def finish(self) -> None:
+    def finish(self, now: float) -> bytes:
         self._open -= 1
+        return super().finish(now)
 
     def shortest(self, tasks: int) -> float:
         del tasks
@@ -417,9 +457,9 @@ class _Visit(Game):
 
     def _done(self, permit: Any, admission: Admission | None, headers: dict[str, str] | None) -> None:
         del admission
-        self.server.finish()
+        body = self.server.finish(self.now)
         headers = self.server.headers(self.now) if self.server.late else headers or {}
-        self.post(self.now + self.world.way(self.rng), self._answer, permit, 200, headers, b"{}")
+        self.post(self.now + self.world.way(self.rng), self._answer, permit, 200, headers, body)
 
 
 def visit(

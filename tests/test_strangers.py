@@ -9,6 +9,7 @@ from laboratory import play
 from strange_servers import (
     START,
     BusyPlaces,
+    ChargedLater,
     Counter,
     Gcra,
     HiddenRate,
@@ -185,6 +186,15 @@ def test_a_silent_count_is_asked_again_soon_after_a_window_and_used_at_its_rate(
     played = visit(Counter(LIMIT, WINDOW, aligned=False, counts_refused=True), 8 * LIMIT, start=start)
     assert played.refused_share <= 0.02
     assert played.efficiency >= 0.93
+
+
+@pytest.mark.parametrize("latency", [0.3, 2.0, 8.0])
+@pytest.mark.parametrize("limit", [6000, 24_000, 60_000])
+def test_tokens_that_are_charged_with_the_answer_are_not_in_its_headers(limit: int, latency: float) -> None:
+    """Nor are those of all that is in flight; but what each answer took it says itself."""
+    played = visit(ChargedLater(limit), limit // 20, latency=latency)
+    assert played.refused_share <= 0.005
+    assert played.efficiency >= 0.9
 
 
 def quick(_: Random) -> float:

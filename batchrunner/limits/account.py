@@ -16,7 +16,7 @@ from batchrunner.limits.proof import JITTER, Proof
 from batchrunner.limits.question import Question
 from batchrunner.limits.refill import Refill
 from batchrunner.limits.spent import Spent
-from batchrunner.limits.uncertain import uncertain
+from batchrunner.limits.uncertain import Uncertain
 from batchrunner.limits.written import Written
 from batchrunner.quota import Dimension
 
@@ -76,6 +76,7 @@ class Account:
         self._burnt = 0.0  # cost of refused requests, of late
         self._others = Others()
         self._question = Question()
+        self._uncertain = Uncertain()
         self._usual = 0.0  # cost of a send
         self._unsure = False  # whether the one reply so far tells what is charged for a send that costs so much less
         self._before: tuple[float, float] | None = None  # what the reply to one that went alone told, and when it left
@@ -110,6 +111,11 @@ class Account:
     def factor(self) -> float:
         """What is charged for a request, over what we reckon."""
         return self._charging.factor
+
+    @property
+    def _logged(self) -> float:
+        """What was used within a period, by our own log, and what is charged for what is in flight."""
+        return self.log.total + (self._outstanding if self._charging.is_later else 0.0)
 
     @property
     def undecided(self) -> bool:
@@ -149,7 +155,7 @@ class Account:
     @property
     def reserve(self) -> float:
         """Permits that are held back: where capacity comes back all the time, arrivals in another order can need it."""
-        unsure = uncertain(self.dimension, self._outstanding, self._usual, most=self.limit / 4)
+        unsure = self._uncertain.reserve(self.dimension, self._outstanding, self._usual, most=self.limit / 4)
         if self.dimension is Dimension.REQUESTS and self._is_new:
             unsure = max(unsure, UNMET * (self._flight if self._is_quick else self._outstanding))
         if self._is_exact:
@@ -193,7 +199,7 @@ class Account:
         self._advance(now)
         cost *= self.factor
         reserve = self._for_others if alone else self.reserve
-        level = max(self._level, self._least) if alone and self.replies else self._level
+        level = max(self._level, self._least) if alone and self.replies and not self._charging.is_later else self._level
         missing = min(cost, self.limit - reserve) + reserve - level
         if (silence := self._question.wait(now)) > 0:
             return silence
@@ -238,13 +244,15 @@ class Account:
         self._history.append((at, self._account))
         alone = self._outstanding <= EPSILON  # then there is nothing to overtake, and nothing left to be charged
         expected = self.limit - self.log.total if alone and self._is_unproven else None
-        self.log.add(cost, at, period=self.period)
+        if not self._charging.is_later:
+            self.log.add(cost, at, period=self.period)
         self._proof.seen -= cost
         self.clock.sent(at)
         before = self._account if alone else max(self._history[0][1], self._account)
         shuffled = (before - self._account) * SHUFFLED
         if self.dimension is not Dimension.REQUESTS:  # some servers charge tokens when the answer is there, not before
             before = max(before, self._account + self._outstanding)
+            before += cost if self._charging.is_later else 0.0
         self._outstanding += cost
         self._flight = max(self._flight, self._outstanding)
         self._question.sent(self._reckoned, at)
@@ -271,7 +279,21 @@ class Account:
         """
         self._own += extra
         self._level = min(self._level - extra, self.limit)
-        self.log.correct(extra, self._at, period=self.period)
+        if not self._charging.is_later:
+            self.log.correct(extra, self._at, period=self.period)
+
+    def answered(self, mark: Mark, tokens: float, now: float, *, reckoned: float) -> None:
+        """The answer to a send took *tokens*: some servers charge them only now, and the reply told nothing of them."""
+        self._charging.answered(tokens, reckoned)
+        if not self._charging.is_later:
+            return
+        self._advance(now)
+        self._uncertain.learn(tokens, mark.cost)
+        extra = tokens - mark.cost
+        self._own += extra
+        self._account -= extra
+        self._level = min(self._level - extra, self.limit)
+        self.log.add(tokens, self._at, period=self.period)
 
     def restore(self, cost: float, sent: float) -> None:
         """At a start, oldest first: what an earlier run sent still counts."""
@@ -338,7 +360,7 @@ class Account:
         self._account += back
         most = self.limit
         if self.algorithm is Algorithm.SLIDING:  # what a reply told is back does not come back by our log again
-            most = max(self.limit - self.log.total, self._level)
+            most = max(self.limit - self._logged, self._level)
         self._level = min(self._level + back, most)
         self._proof.follow(now, sliding=self.algorithm is Algorithm.SLIDING)
         if self.clock.roll(now):
@@ -346,7 +368,7 @@ class Account:
             self._own = 0.0
             self._charging.restart()
         elif self.algorithm is Algorithm.SLIDING and self._is_exact and self._outstanding <= EPSILON:
-            self._level = self.limit - self.log.total  # our own log says it all
+            self._level = self.limit - self._logged  # our own log says it all
         self._deviation *= 0.5 ** (passed / self.period)
         self._others.fade(passed, self.period)
         self._burnt *= 0.5 ** (passed / self.period)

@@ -137,6 +137,7 @@ class Limiter:
                 self._observe(permit, outcome.quota, sent_at, received_at)
                 if outcome.usage is not None:
                     self._use(outcome.usage.total - permit.cost, received_at)
+                    self._windows.answered(permit.marks, permit.cost, outcome.usage, received_at)
                 self._succeeded(permit, sent_at, received_at)
             case Failure():
                 limited = outcome.kind is FailureClass.RATE_LIMIT

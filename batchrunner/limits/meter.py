@@ -20,6 +20,7 @@ from batchrunner.limits.clock import GUARD
 from batchrunner.limits.mark import Mark
 from batchrunner.limits.others import Others
 from batchrunner.limits.periods import snapped
+from batchrunner.limits.proof import JITTER
 from batchrunner.limits.question import SILENCE
 from batchrunner.limits.told import Reading, Told
 from batchrunner.limits.written import Picture
@@ -40,6 +41,7 @@ DEVIATION_GAIN = 1 / 32
 STEP = 2.0  # permits that are missing at a refusal mean that, where resets are whole seconds
 PROBE_GROWTH = 1.6
 SOON = 1.0  # seconds, from a send to its arrival at the server
+RETURNS = 4.0  # times what comes back in a round trip
 TELLING = 4.0  # permits should come back in the silence before a question, for the answer to tell anything
 
 
@@ -134,6 +136,8 @@ class Meter(Account):
         """What our log of a sliding window forgot last, the server remembered when it refused; returns how much."""
         if self.clock.presumed or self.algorithm is not Algorithm.SLIDING or not self._is_exact or mark.at is None:
             return 0.0
+        if self._charging.is_later:  # our log is that of answers
+            return 0.0
         recalled, sent = self.log.recall(self.limit - left - self.log.total + mark.cost)
         if recalled:
             self._lag = min(max(self._lag, LATER * (mark.at - sent - self.period)), LAG_MOST)
@@ -145,7 +149,7 @@ class Meter(Account):
     def _doubt(self, mark: Mark, now: float) -> None:
         """Whether a refusal is no matter of a moment at this kind of limit."""
         verdict = self.algorithm
-        if self.algorithm is Algorithm.SLIDING and self.limit - self.log.total > ROOM * self.limit:
+        if self.algorithm is Algorithm.SLIDING and self.limit - self._logged > ROOM * self.limit:
             self.clock.doubt(now if mark.at is None else mark.at, now)
         if self.algorithm is Algorithm.WINDOW and mark.epoch == self.clock.epoch and self._level > self.limit / 2:
             self.clock.doubt(now if mark.at is None else mark.at, now)
@@ -270,26 +274,20 @@ class Meter(Account):
         then = remaining + self._account - mark.account  # were the header written as the request was sent
         if first:
             self._level = min(self._level, then)
-        low = remaining + self._account - mark.before
-        if not self._written.early:
-            low = min(low, remaining)
-        high = min(then + mark.overtaken(self.factor), max(self.limit, remaining))
         nothing_else = self._went_alone(mark)
-        guessed = self.clock.is_brief and not self.clock.is_timed
-        if self.algorithm is Algorithm.SLIDING and not guessed and not (nothing_else and self.clock.presumed):
-            high = min(high, self.limit - self.log.total)
-            low = min(low, high)
+        low, high = self._interval(remaining, mark, then, nothing_else=nothing_else)
         if nothing_else:
             self.clock.shared = self.limit - remaining - self._own > ROOM * self.limit
         if not self._anchored or nothing_else:
             self._level, self._least, self._anchored = low, remaining, True  # the first word, or under a new verdict
             self._keep_log()
             return
-        if self._outstanding <= EPSILON:  # all that we sent is in what replies told: no interval is left
+        all_told = self._outstanding <= EPSILON and not self._charging.is_later
+        if all_told:  # all that we sent is in what replies told: no interval is left
             self._level = min(max(self._level, self._least), self._least + 1.0)
             self._keep_log()
             return
-        if guessed and self._level < low:  # it comes back soon, we don't know when, and so much is there
+        if self._is_guessed and self._level < low:  # so much is there
             self._level, self._least = low, max(self._least, low)
             self._keep_log()
             return
@@ -302,6 +300,26 @@ class Meter(Account):
         else:
             self._deviation *= 1 - DEVIATION_GAIN
 
+    def _interval(self, remaining: float, mark: Mark, then: float, *, nothing_else: bool) -> tuple[float, float]:
+        """The least and the most that can be left now."""
+        low = remaining + self._account - mark.before
+        if not self._written.early and not self._charging.is_later:
+            low = min(low, remaining)
+        high = min(then + mark.overtaken(self.factor), max(self.limit, remaining))
+        if self._charging.is_later and mark.at is not None:  # what was charged since then is known, but for a moment
+            on_the_way = self.log.since(mark.at) - self.log.since(mark.at + JITTER)
+            high = min(high, low + mark.cost + on_the_way)
+        guessed = self._is_guessed or (nothing_else and self.clock.presumed)
+        if self.algorithm is Algorithm.SLIDING and not guessed:
+            high = min(high, self.limit - self._logged)
+            low = min(low, high)
+        return low, high
+
+    @property
+    def _is_guessed(self) -> bool:
+        """Whether all of it comes back soon, and we don't know when."""
+        return self.clock.is_brief and not self.clock.is_timed
+
     def _keep_log(self) -> None:
         """How much of the window is used is known; our own log then only says when that comes back."""
         if self.clock.presumed:
@@ -313,6 +331,8 @@ class Meter(Account):
 
     def _learn_charge(self, remaining: float, mark: Mark, requested: float | None, *, refused: bool) -> None:
         """What is charged for a request, of what we reckon: the first tells at once, the others by and by."""
+        if not refused:
+            self._see_charge(remaining, mark)
         request, charged = mark.cost / self.factor, self.limit - remaining
         if self.replies == 1 and request < charged <= FIRST_MOST * request:  # of a quota that was full, most likely
             self._charging.refused(charged, request)
@@ -328,6 +348,14 @@ class Meter(Account):
             told = {"reckoned": mark.reckoned, "back": mark.back, "request": request, "shuffled": mark.shuffled}
             gain = CHARGE_GAIN if self.algorithm is Algorithm.BUCKET else 0.0  # in a window each picture is too rough
             self._charging.learn(remaining, gain=gain, **told)
+
+    def _see_charge(self, remaining: float, mark: Mark) -> None:
+        """Whether it is charged when the answer is there: then that is when it is written into our log."""
+        was_later = self._charging.is_later
+        tells = self._outstanding > RETURNS * self.rate * self._trip
+        self._charging.told(self.limit - remaining, burst=mark.burst, request=mark.cost, tells=tells)
+        if self._charging.is_later and not was_later:
+            self.log.give_back(self._outstanding)
 
     def _correct(self, error: float, gain: float) -> None:
         self._level += error * gain

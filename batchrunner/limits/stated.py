@@ -16,7 +16,7 @@ from batchrunner.limits.meter import LAG_MOST
 from batchrunner.limits.others import Others
 from batchrunner.limits.refill import AFTER, COSTS
 from batchrunner.limits.spent import Spent
-from batchrunner.limits.uncertain import uncertain
+from batchrunner.limits.uncertain import Uncertain
 from batchrunner.quota import Dimension, Window
 
 OVER = 1.5  # times what a question costs has to be over the limit
@@ -43,6 +43,7 @@ class Stated:
         self._sent = self._outstanding = 0.0  # cost of all sends, and of those in flight
         self._others = Others()
         self._freed_at = -inf  # when something was last forgotten
+        self._uncertain = Uncertain()
         self._usual = 0.0
         self._level = max(limit - self.log.total, 0.0)  # of a bucket
         self._lag = 0.0  # seconds that the server forgets later than we do
@@ -75,7 +76,7 @@ class Stated:
     @property
     def reserve(self) -> float:
         """Permits that are held back."""
-        return uncertain(self.dimension, self._outstanding, self._usual, most=self.limit / 4)
+        return self._uncertain.reserve(self.dimension, self._outstanding, self._usual, most=self.limit / 4)
 
     @property
     def used(self) -> float:

@@ -19,7 +19,7 @@ from batchrunner.limits.spent import Spent
 from batchrunner.limits.stated import USED_UP, Stated
 from batchrunner.limits.written import Written
 from batchrunner.quota import Dimension, Window
-from batchrunner.task import Failure
+from batchrunner.task import Failure, Usage
 
 MINUTE = 60.0
 CONFIRMED = 0.95  # of a stated limit, told by the server, is the same limit
@@ -110,6 +110,13 @@ class Windows:
                 stated.charge(tokens)
         if (found := self._found.get(Dimension.TOKENS)) is not None:
             found.charge(tokens)
+
+    def answered(self, marks: Marks, cost: float, usage: Usage, now: float) -> None:
+        """What an answer took of windows that are told: some servers charge it only now."""
+        known = dict(marks)
+        for (dimension, kind), meter in self._told.items():
+            if (mark := known.get((dimension, kind))) is not None and dimension in _TOKENS_OF:
+                meter.answered(mark, float(_TOKENS_OF[dimension](usage)), now, reckoned=cost)
 
     def observe(
         self, window: Window, marks: Marks, cost: float, *, sent_at: float, received_at: float, refused: bool
@@ -382,3 +389,8 @@ def _is_allowance(meter: Meter) -> bool:
 
 
 _NAMES = {Dimension.REQUESTS: "rpm", Dimension.TOKENS: "tpm"}
+_TOKENS_OF = {
+    Dimension.TOKENS: lambda usage: usage.total,
+    Dimension.INPUT_TOKENS: lambda usage: usage.prompt_tokens,
+    Dimension.OUTPUT_TOKENS: lambda usage: usage.completion_tokens,
+}
