@@ -397,6 +397,7 @@ def test_no_reply_whatever_raises(status: int, headers: list[tuple[str, str]], b
             "Rate limit reached for tokens: Limit 87600, Used 87048, Requested 736. Please try again in 22ms.",
             (0.022, ("tokens", 87600, 552, None, 736)),
         ),
+        ("Too many concurrent requests: Limit 3, Used 3, Requested 1.", (None, None)),
         ("max TPM limit: 32000, please try again after 3 seconds", (3.0, ("tokens", 32000, 0, 60, None))),
         ("reached project TPM rate limit, current: 1410, limit: 100, see", (None, ("tokens", 100, 0, 60, None))),
         ("reached organization TPD rate limit, current: 1526210, limit: 1500000", (None, None)),

@@ -33,6 +33,7 @@ _LIMIT_USED = re.compile(
     rf"(?:[,;.]\s*(?:used|current):?\s*{_AMOUNT.format('used')})?(?:[,;.]\s*requested:?\s*{_AMOUNT.format('requested')})?"
 )
 _USED = re.compile(
+    r"(?<!concurrent )(?<!parallel )(?<!simultaneous )\b"
     rf"{_COUNTED}:\s*limit:?\s*{_AMOUNT.format('limit')}[,;.]\s*(?:used|current):?\s*{_AMOUNT.format('used')}"
     rf"(?:[,;.]\s*requested:?\s*{_AMOUNT.format('requested')})?"
 )
