@@ -1,7 +1,10 @@
 """Which limit refused? Told by what is left, what was asked for, and what is charged for it."""
 
+import pytest
+
 from batchrunner.config import LimitSettings
 from batchrunner.limits.limiter import Limiter
+from batchrunner.limits.meter import Meter
 from batchrunner.quota import Dimension, Quota, Window
 from batchrunner.task import Failure, FailureClass, Outcome, Success
 
@@ -27,3 +30,13 @@ def test_with_less_left_than_is_charged_it_is_that_window() -> None:
         now += 70
     told = {(meter["dimension"], meter["kind"]): meter["refusals"] for meter in limiter.beliefs()["meters"]}
     assert told == {("requests", "told"): 0, ("tokens", "told"): 8}
+
+
+def test_what_was_requested_of_a_whole_burst_is_learned_once() -> None:
+    """Each refusal of a burst that left before it was known made the charge larger once more, up to fifty times."""
+    meter = Meter(Dimension.TOKENS, LIMIT, now=NOW)
+    burst = [meter.take(RECKONED, NOW) for _ in range(20)]
+    for mark in burst:
+        window = Window(dimension=Dimension.TOKENS, limit=LIMIT, remaining=552, reset_after=9.9, requested=CHARGED)
+        meter.observe(window, mark, sent_at=NOW, received_at=NOW + 0.1, refused=True)
+    assert meter.factor == pytest.approx(CHARGED / RECKONED)

@@ -259,8 +259,8 @@ class Account:
         if self.clock.probing and (self._scout is None or self._scout[2] != self.clock.epoch):
             self._scout = self._reckoned, at, self.clock.epoch
         reckoned, epoch = self._reckoned, self.clock.epoch
-        burst, back = self._burst, self._back
-        return Mark(self._account, before, epoch, cost, alone, shuffled, reckoned, back, at, burst, expected)
+        burst, back, factor = self._burst, self._back, self.factor
+        return Mark(self._account, before, epoch, cost, alone, shuffled, reckoned, back, at, burst, expected, factor)
 
     def release(self, mark: Mark) -> None:
         """A send has ended, however it did: nothing more will be charged for it."""

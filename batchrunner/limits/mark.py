@@ -18,6 +18,7 @@ class Mark:
     ``before``: the account as it was before what this send may have overtaken, or what the server had not charged yet.
     ``alone``: nothing else of ours was in flight. ``shuffled``: cost of those that may well arrive in another order.
     ``expected``: what should have been left by our log of a sliding window, where its reply is to prove that.
+    ``factor``: ``cost`` over what we reckoned.
     """
 
     account: float
@@ -31,6 +32,7 @@ class Mark:
     at: float | None = None
     burst: Burst | None = None
     expected: float | None = None
+    factor: float = 1.0
 
     def overtaken(self, factor: float) -> float:
         """Cost of sends that may have come before it, though they left later."""

@@ -333,7 +333,7 @@ class Meter(Account):
         """What is charged for a request, of what we reckon: the first tells at once, the others by and by."""
         if not refused:
             self._see_charge(remaining, mark)
-        request, charged = mark.cost / self.factor, self.limit - remaining
+        request, charged = mark.cost / mark.factor, self.limit - remaining
         if self.replies == 1 and request < charged <= FIRST_MOST * request:  # of a quota that was full, most likely
             self._charging.refused(charged, request)
         elif refused:
