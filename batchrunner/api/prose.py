@@ -28,15 +28,11 @@ _LETTERS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _AMOUNT = r"~?\s*(?P<{}>\d+(?:,\d{{3}})*(?:\.\d+)?)"
 _COUNTED = r"(?P<what>(?:input|output|prompt|completion)?\s*tokens?|(?:api )?(?:requests?|calls?|queries)|images?)"
 _PER = r"\s*(?:per|/|a)\s*(?P<period>second|sec|minute|min|hour|day|week|month|s|m|h|d)\b"
-_LIMIT_USED = re.compile(
-    rf"{_COUNTED}{_PER}[^:.]{{0,60}}[:.]\s*limit:?\s*{_AMOUNT.format('limit')}(?:\s*/\s*\w+)?"
-    rf"(?:[,;.]\s*(?:used|current):?\s*{_AMOUNT.format('used')})?(?:[,;.]\s*requested:?\s*{_AMOUNT.format('requested')})?"
-)
-_USED = re.compile(
-    r"(?<!concurrent )(?<!parallel )(?<!simultaneous )\b"
-    rf"{_COUNTED}:\s*limit:?\s*{_AMOUNT.format('limit')}[,;.]\s*(?:used|current):?\s*{_AMOUNT.format('used')}"
-    rf"(?:[,;.]\s*requested:?\s*{_AMOUNT.format('requested')})?"
-)
+_LIMIT = rf"limit:?\s*{_AMOUNT.format('limit')}"
+_USED = rf"[,;.]\s*(?:used|current):?\s*{_AMOUNT.format('used')}"
+_REQUESTED = rf"(?:[,;.]\s*requested:?\s*{_AMOUNT.format('requested')})?"
+_LIMIT_USED = re.compile(rf"{_COUNTED}{_PER}[^:.]{{0,60}}[:.]\s*{_LIMIT}(?:\s*/\s*\w+)?(?:{_USED})?{_REQUESTED}")
+_NO_PERIOD = re.compile(rf"(?<!concurrent )(?<!parallel )(?<!simultaneous )\b{_COUNTED}:\s*{_LIMIT}{_USED}{_REQUESTED}")
 _ACTUAL = re.compile(
     rf"{_COUNTED}{_PER}\s*\(actual/limit\):\s*{_AMOUNT.format('used')}\s*/\s*{_AMOUNT.format('limit')}"
 )
@@ -118,7 +114,7 @@ def read_error(error: Mapping[str, Any], message: str, *, now: float) -> Told:
 
 def _windows(text: str) -> Sequence[Window]:
     """Every limit the text names with its number."""
-    for pattern in (_LIMIT_USED, _USED, _ACTUAL, _LETTERED, _CURRENT, _FOR_USER, _AT_ONCE, _PLAIN):
+    for pattern in (_LIMIT_USED, _NO_PERIOD, _ACTUAL, _LETTERED, _CURRENT, _FOR_USER, _AT_ONCE, _PLAIN):
         found = [_window(match.groupdict()) for match in pattern.finditer(text)]
         if windows := [window for window in found if window is not None]:
             return windows

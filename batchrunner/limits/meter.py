@@ -22,6 +22,7 @@ from batchrunner.limits.others import Others
 from batchrunner.limits.periods import snapped
 from batchrunner.limits.proof import JITTER
 from batchrunner.limits.question import SILENCE
+from batchrunner.limits.spent import RECALLED
 from batchrunner.limits.told import Reading, Told
 from batchrunner.limits.written import Picture
 from batchrunner.quota import Dimension, Window
@@ -33,7 +34,7 @@ ROOM = 0.05  # of the limit, left by our own account, where a refusal is no matt
 FIRST = 4  # replies
 FIRST_MOST = 5.0  # times what we reckon, that the first request may have been charged
 CHARGE_GAIN = 1 / 8
-LAG_MOST = 0.5  # seconds
+LAG_MOST = RECALLED
 LAG_FADES = 0.99  # a reply
 LATER = 2.0  # times what is known to be remembered too long
 TRIP_GAIN = 1 / 8
@@ -134,9 +135,8 @@ class Meter(Account):
 
     def _recall(self, left: float, mark: Mark) -> float:
         """What our log of a sliding window forgot last, the server remembered when it refused; returns how much."""
-        if self.clock.presumed or self.algorithm is not Algorithm.SLIDING or not self._is_exact or mark.at is None:
-            return 0.0
-        if self._charging.is_later:  # our log is that of answers
+        is_ours = self._is_exact and not self._charging.is_later  # then our log is of answers, not of sends
+        if self.clock.presumed or self.algorithm is not Algorithm.SLIDING or not is_ours or mark.at is None:
             return 0.0
         recalled, sent = self.log.recall(self.limit - left - self.log.total + mark.cost)
         if recalled:

@@ -8,7 +8,7 @@ GAIN = 1 / 32  # of an answer
 
 
 class Uncertain:
-    """``spread``: the same, as answers told."""
+    """``spread``: by how much of what is reckoned tokens differ: SPREAD, until ``learn`` is told of answers."""
 
     def __init__(self) -> None:
         self._square = SPREAD**2

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from random import Random
+from typing import Any
 
 from cases import Target
 from composed import LIMITED, Composed, Quota, Tokens, nothing, usual
@@ -29,6 +30,11 @@ class Kind:
     target: Target | None
     tokens: Callable[[Random], Tokens] = usual
     reckoned: float = COST
+
+
+def row(name: str, make: Callable[[], Composed], tasks: int, *, target: Target | None, **options: Any) -> Kind:
+    """Each file of rows has a target of its own."""
+    return Kind(name=name, make=make, tasks=tasks, target=target, **options)
 
 
 def telling(core: Core, *tells: Tell, asks: Callable[[float], Headers] = nothing, body: bytes = LIMITED) -> Composed:

@@ -8,6 +8,7 @@ from functools import partial
 from math import ceil
 from typing import Any
 
+import kind
 from composed import Composed, Others, Quota, always, exact
 from cores import Bucket, Core, Fixed, Sliding, Weighted
 from kind import CORES, Kind, soonest, telling
@@ -24,6 +25,9 @@ REPLENISH = {
 }
 
 
+row = partial(kind.row, target=None)
+
+
 def odd_kinds() -> Iterator[Kind]:
     yield from _limits_that_a_burst_never_reaches()
     yield from _hidden()
@@ -33,10 +37,6 @@ def odd_kinds() -> Iterator[Kind]:
     yield from _waits_and_bans()
     yield from _changes()
     yield from _silent_others()
-
-
-def row(name: str, make: Callable[[], Composed], tasks: int) -> Kind:
-    return Kind(name=name, make=make, tasks=tasks, target=None)
 
 
 def _limits_that_a_burst_never_reaches() -> Iterator[Kind]:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
+import kind
 from composed import LIMITED, Composed, Quota, all_tokens, always, exact, nothing, varied
 from cores import Bucket, Core, Weighted
 from kind import CORES, HTML503, PLAIN, SILENT, Kind
@@ -14,6 +15,9 @@ OF_TOKENS = (
     b'{"error": {"message": "Rate limit reached for tokens per minute", "type": "tokens", '
     b'"code": "rate_limit_exceeded"}}'
 )
+
+
+row = partial(kind.row, target=SILENT)
 
 
 def silent_kinds() -> Iterator[Kind]:
@@ -28,10 +32,6 @@ def silent_kinds() -> Iterator[Kind]:
 def quiet(core: Callable[..., Core], limit: float, window: float, **options: Any) -> Callable[[], Composed]:
     """Makes servers with one count of requests."""
     return lambda: Composed(quotas=[Quota(core(limit, window))], **options)
-
-
-def row(name: str, make: Callable[[], Composed], tasks: int, **options: Any) -> Kind:
-    return Kind(name=name, make=make, tasks=tasks, **{"target": SILENT} | options)
 
 
 def _buckets_with_a_burst() -> Iterator[Kind]:

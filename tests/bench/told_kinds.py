@@ -5,6 +5,7 @@ from functools import partial
 from math import ceil, floor
 from typing import Any
 
+import kind
 from composed import Composed, Others, Quota, all_tokens, exact, of_answer, of_prompt, varied
 from cores import Bucket, Core, Fixed, Sliding, Weighted
 from kind import CORES, PLAIN, SHARED, TOLD, Kind, soonest, telling
@@ -20,6 +21,9 @@ ANTHROPIC = (
 REMAINING, LIMIT = "X-RateLimit-Remaining", "X-RateLimit-Limit"
 
 
+row = partial(kind.row, target=TOLD)
+
+
 def told_kinds() -> Iterator[Kind]:
     yield from _windows()
     yield from _buckets()
@@ -29,10 +33,6 @@ def told_kinds() -> Iterator[Kind]:
     yield from _tokens()
     yield from _tiny()
     yield from _products()
-
-
-def row(name: str, make: Callable[[], Composed], tasks: int, **options: Any) -> Kind:
-    return Kind(name=name, make=make, tasks=tasks, **{"target": TOLD} | options)
 
 
 def told(core: Callable[[], Core], tell: Callable[..., Any], *, tells: Any = (), **options: Any) -> Composed:
