@@ -81,14 +81,24 @@ def nothing(wait: float) -> Headers:
 
 @dataclass(frozen=True, slots=True)
 class Quota:
-    """One count, and what a request takes of it. ``afterwards``: taken once its answer is there."""
+    """One count, and what a request takes of it. ``afterwards``: taken once its answer is there. ``reserved``: so much
+    more is taken as it comes, and given back with its answer.
+    """
 
     core: Core
     cost: Callable[[Tokens], float] = one
     afterwards: bool = False
+    reserved: float = 0.0
 
     def wait(self, tokens: Tokens, now: float) -> float:
-        return self.core.wait(1.0 if self.afterwards else self.cost(tokens), now)
+        return self.core.wait(1.0 if self.afterwards else self.cost(tokens) + self.reserved, now)
+
+    def take(self, tokens: Tokens, now: float) -> None:
+        self.core.take(self.cost(tokens) + self.reserved, now)
+
+    def give_back(self, taken_at: float, now: float) -> None:
+        if self.reserved:
+            self.core.give_back(self.reserved, taken_at, now)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,15 +150,16 @@ class Composed:
             return None
         for quota in self.quotas:
             if not quota.afterwards:
-                quota.core.take(quota.cost(tokens), now)
+                quota.take(tokens, now)
         self._open += 1
         return wait
 
-    def finish(self, tokens: Tokens, now: float) -> None:
+    def finish(self, tokens: Tokens, admitted_at: float, now: float) -> None:
         self._open -= 1
         for quota in self.quotas:
             if quota.afterwards:
-                quota.core.take(quota.cost(tokens), now)
+                quota.take(tokens, now)
+            quota.give_back(admitted_at, now)
 
     def headers(self, now: float) -> Headers:
         """Of an answer, when its request was let in."""
@@ -170,7 +181,7 @@ class Composed:
     def serve_others(self, count: int, now: float) -> None:
         for _ in range(count):
             if self.admit(USUAL, now) is not None:
-                self.finish(USUAL, now)
+                self.finish(USUAL, now, now)
 
     def _wait(self, tokens: Tokens, now: float) -> float:
         return max((quota.wait(tokens, now) for quota in self.quotas), default=0.0)
@@ -216,10 +227,10 @@ class _Visit(Game):
             return
         self.played.arrivals.append(self.now)
         headers = self.server.headers(self.now)
-        self.post(self.now + waits + self.world.latency(self.rng), self._over, permit, tokens, headers)
+        self.post(self.now + waits + self.world.latency(self.rng), self._over, permit, tokens, self.now, headers)
 
-    def _over(self, permit: Any, tokens: Tokens, headers: Headers) -> None:
-        self.server.finish(tokens, self.now)
+    def _over(self, permit: Any, tokens: Tokens, admitted_at: float, headers: Headers) -> None:
+        self.server.finish(tokens, admitted_at, self.now)
         self._reply(permit, 200, headers | self.server.date(self.now), ANSWER % tokens)
 
     def _reply(self, permit: Any, status: int, headers: Headers, body: bytes) -> None:
@@ -263,7 +274,8 @@ def shortest(
     now = last = start
     changes = [(start + after, factor) for after, factor in server.changes]
     others = [(start + other.first, number, other) for number, other in enumerate(server.others)]
-    leave: list[float] = []  # when the answers that are worked on are there
+    leave: list[tuple[float, float]] = []  # when the answers that are worked on are there, and since when they are
+    reserves = any(quota.reserved for quota in server.quotas)
     while tasks:
         while changes and changes[0][0] <= now:
             server.change(changes.pop(0)[1])
@@ -271,22 +283,25 @@ def shortest(
             at, number, other = heapq.heappop(others)
             server.serve_others(other.count, at)
             heapq.heappush(others, (at + other.every, number, other))
-        while leave and leave[0] <= now:
-            heapq.heappop(leave)
+        while leave and leave[0][0] <= now:
+            answered, taken_at = heapq.heappop(leave)
+            for quota in server.quotas:
+                quota.give_back(taken_at, answered)
         wanted = tokens(rng)
-        wait = max((quota.core.wait(quota.cost(wanted), now) for quota in server.quotas), default=0.0)
+        wait = max((quota.core.wait(quota.cost(wanted) + quota.reserved, now) for quota in server.quotas), default=0.0)
         if wait <= server.queue and tasks > 1:  # all but the last may wait inside
             wait = 0.0
         if len(leave) >= server.places:
-            wait = max(wait, leave[0] - now)
+            wait = max(wait, leave[0][0] - now)
         if wait > 0:
             events = [at for at, _ in changes[:1]] + [at for at, _, _ in others[:1]]
+            events += [leave[0][0]] if reserves and leave else []
             now = min([now + wait + A_LITTLE, *(max(at, now + A_LITTLE) for at in events)])
             continue
         for quota in server.quotas:
-            quota.core.take(quota.cost(wanted), now)
+            quota.take(wanted, now)
         answered = now + latency(rng)
-        heapq.heappush(leave, answered)
+        heapq.heappush(leave, (answered, now))
         last = max(last, answered)
         tasks -= 1
     return last - start

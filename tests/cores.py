@@ -33,6 +33,9 @@ class Core(Protocol):
 
     def take(self, cost: float, now: float) -> None: ...
 
+    def give_back(self, cost: float, taken_at: float, now: float) -> None:
+        """So much less was used of what was taken then."""
+
     def state(self, now: float) -> State: ...
 
     def scale(self, factor: float) -> None:
@@ -58,6 +61,10 @@ class Bucket:
 
     def take(self, cost: float, now: float) -> None:
         self._level = self._filled(now) - cost
+
+    def give_back(self, cost: float, taken_at: float, now: float) -> None:
+        del taken_at
+        self._level = min(self._filled(now) + cost, self.burst)
 
     def state(self, now: float) -> State:
         level = self._filled(now)
@@ -104,6 +111,11 @@ class Fixed:
             self._end = now + self.window
         self._used += cost
 
+    def give_back(self, cost: float, taken_at: float, now: float) -> None:
+        self._turn(now)
+        if self._end is not None and taken_at >= self._end - self.window:
+            self._used -= cost
+
     def state(self, now: float) -> State:
         self._turn(now)
         left = 0.0 if self._end is None else self._end - now
@@ -149,6 +161,14 @@ class Sliding:
         self._log.append((now, cost))
         self._total += cost
 
+    def give_back(self, cost: float, taken_at: float, now: float) -> None:
+        self._forget(now)
+        for n, (at, taken) in enumerate(self._log):
+            if at == taken_at and taken >= cost:
+                self._log[n] = at, taken - cost
+                self._total -= cost
+                return
+
     def state(self, now: float) -> State:
         self._forget(now)
         return State(
@@ -187,6 +207,13 @@ class Weighted:
     def take(self, cost: float, now: float) -> None:
         self._weighed(now)
         self._current += cost
+
+    def give_back(self, cost: float, taken_at: float, now: float) -> None:
+        self._weighed(now)
+        if self._begin is not None and taken_at >= self._begin:
+            self._current -= cost
+        else:
+            self._previous -= cost
 
     def state(self, now: float) -> State:
         return State(

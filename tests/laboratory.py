@@ -76,6 +76,7 @@ class World:
     reckoned: float = COST  # tokens a request takes, as we estimate
     learned: float | None = None  # the same, once the first answer is here
     busy: float = 0.0  # seconds of our own processor that a send takes; the next ones wait for it
+    reserved: float = COST  # tokens charged at admission where the rules say max_tokens; the rest is given back later
     late: bool = False  # headers tell what is left as the answer leaves, not as the request came
 
 
@@ -134,7 +135,8 @@ class Game:
         return math.inf
 
     def _arrive(self, permit: Permit) -> None:
-        admitted = self.gate.admit(COST, self.now)
+        charged = {"actual": 0.0, "estimate": COST, "max_tokens": self.world.reserved}[self.rules.charging]
+        admitted = self.gate.admit(charged, self.now)
         levels = self.gate.levels(self.now)
         if isinstance(admitted, Refusal):
             more, body = self.dialect.refuse(admitted, levels)
@@ -204,7 +206,8 @@ def play(
     *world*: ``latency`` and ``way`` draw seconds. ``changes``: limits from that many seconds on. ``others``: requests a
     second that other clients send (Poisson), which are not ours to have. ``lost``: share of the answers that do not
     arrive; their requests are given up after a minute. ``busy``: seconds of our own processor that a send takes.
-    ``late``: headers are written as the answer leaves.
+    ``reserved``: tokens that are charged at admission where the rules say max_tokens. ``late``: headers are written as
+    the answer leaves.
     """
     limiter = limiter or Limiter(settings or LimitSettings(), now=start)
     game = Game(rules, tasks, World(**world), limiter, start, seed)

@@ -39,4 +39,5 @@ def test_what_was_requested_of_a_whole_burst_is_learned_once() -> None:
     for mark in burst:
         window = Window(dimension=Dimension.TOKENS, limit=LIMIT, remaining=552, reset_after=9.9, requested=CHARGED)
         meter.observe(window, mark, sent_at=NOW, received_at=NOW + 0.1, refused=True)
+        meter.fell_short(window, mark)
     assert meter.factor == pytest.approx(CHARGED / RECKONED)

@@ -8,9 +8,10 @@ from collections import deque
 from math import inf
 
 from batchrunner.limits.algorithm import STEADY, Algorithm
+from batchrunner.limits.burst import LENGTH, Burst, Sums
 from batchrunner.limits.charging import Charging
 from batchrunner.limits.clock import COARSE, GUARD, PERIOD, Clock
-from batchrunner.limits.mark import Burst, Mark
+from batchrunner.limits.mark import Mark
 from batchrunner.limits.others import Others
 from batchrunner.limits.proof import JITTER, Proof
 from batchrunner.limits.question import Question
@@ -21,13 +22,14 @@ from batchrunner.limits.written import Written
 from batchrunner.quota import Dimension
 
 SECOND = 1.0
+UNUSED = 2.0  # times what a request is charged were not used: then one asks whether that is given back
+UNUSED_SHARE = 0.3  # of what seems to be gone
 EPSILON = 1e-6  # a deficit below this is none: a wait shorter than the clock's tick would never end
 OTHERS_AHEAD = 0.5  # seconds of what others take may be held back
 SAME = 0.95  # times a cost is about the same
 DEVIATIONS = 3.0  # of our account from what replies prove, are held back against shuffled arrivals
 RESERVE_SHARE = 0.01  # of the limit, at most, is held back against shuffled arrivals
 SHUFFLED = 0.2  # of what was sent in that time usually does
-BURST = 0.05  # seconds of sends that arrive in any order
 SCOUTED = 1.0  # seconds
 QUICK = 0.05  # of a period, for a round trip
 UNMET = 0.05  # of what is in flight that others may have taken, until a limit's worth was answered
@@ -79,6 +81,7 @@ class Account:
         self._uncertain = Uncertain()
         self._usual = 0.0  # cost of a send
         self._unsure = False  # whether the one reply so far tells what is charged for a send that costs so much less
+        self._first = 0.0  # what was charged for the first one, most likely
         self._before: tuple[float, float] | None = None  # what the reply to one that went alone told, and when it left
         self._steps = False  # whether what comes back in a second comes all at once
         self._scout: tuple[float, float, int] | None = None  # its number, when it left, and for which window
@@ -116,6 +119,11 @@ class Account:
     def _logged(self) -> float:
         """What was used within a period, by our own log, and what is charged for what is in flight."""
         return self.log.total + (self._outstanding if self._charging.is_later else 0.0)
+
+    @property
+    def _sums(self) -> Sums:
+        """Of all sends until now."""
+        return Sums(self._reckoned, self._back, self._charging.done, self._charging.used)
 
     @property
     def undecided(self) -> bool:
@@ -199,14 +207,11 @@ class Account:
         self._advance(now)
         cost *= self.factor
         reserve = self._for_others if alone else self.reserve
-        level = max(self._level, self._least) if alone and self.replies and not self._charging.is_later else self._level
+        is_told = alone and self.replies and not self._charging.is_corrected
+        level = max(self._level, self._least) if is_told else self._level
         missing = min(cost, self.limit - reserve) + reserve - level
-        if (silence := self._question.wait(now)) > 0:
-            return silence
-        if self._refill.is_open and (asks_in := self._asks_refill(cost, missing, now, alone=alone)) is not None:
-            return asks_in
-        if self.clock.probing and (wait := self._behind_scout(cost, now)) > 0:
-            return wait
+        if (held := self._held(cost, missing, now, alone=alone)) is not None:
+            return held
         if missing <= EPSILON:
             if not alone and self._proof.seen < cost and self._is_unproven:
                 return inf
@@ -228,9 +233,6 @@ class Account:
         """Charge a send that leaves at *at* (which may lie a little ahead)."""
         self._advance(at)
         self._reckoned += cost
-        if at > self._burst.since + BURST:
-            self._burst = Burst(at)
-        self._burst.reckoned = self._reckoned
         cost *= self.factor
         while len(self._history) > 1 and self._history[1][0] <= at - JITTER:
             self._history.popleft()
@@ -253,14 +255,14 @@ class Account:
         if self.dimension is not Dimension.REQUESTS:  # some servers charge tokens when the answer is there, not before
             before = max(before, self._account + self._outstanding)
             before += cost if self._charging.is_later else 0.0
+        self._gather(at, alone=alone, shuffled=shuffled)
         self._outstanding += cost
         self._flight = max(self._flight, self._outstanding)
         self._question.sent(self._reckoned, at)
         if self.clock.probing and (self._scout is None or self._scout[2] != self.clock.epoch):
             self._scout = self._reckoned, at, self.clock.epoch
-        reckoned, epoch = self._reckoned, self.clock.epoch
-        burst, back, factor = self._burst, self._back, self.factor
-        return Mark(self._account, before, epoch, cost, alone, shuffled, reckoned, back, at, burst, expected, factor)
+        epoch, burst, factor = self.clock.epoch, self._burst, self.factor
+        return Mark(self._account, before, epoch, cost, alone, shuffled, self._sums, at, burst, expected, factor)
 
     def release(self, mark: Mark) -> None:
         """A send has ended, however it did: nothing more will be charged for it."""
@@ -285,15 +287,18 @@ class Account:
     def answered(self, mark: Mark, tokens: float, now: float, *, reckoned: float) -> None:
         """The answer to a send took *tokens*: some servers charge them only now, and the reply told nothing of them."""
         self._charging.answered(tokens, reckoned)
-        if not self._charging.is_later:
+        if not self._charging.is_corrected:
             return
         self._advance(now)
-        self._uncertain.learn(tokens, mark.cost)
         extra = tokens - mark.cost
         self._own += extra
         self._account -= extra
         self._level = min(self._level - extra, self.limit)
-        self.log.add(tokens, self._at, period=self.period)
+        if self._charging.is_later:
+            self._uncertain.learn(tokens, mark.cost)
+            self.log.add(tokens, self._at, period=self.period)
+        else:
+            self.log.correct(extra, self._at if mark.at is None else mark.at, period=self.period)
 
     def restore(self, cost: float, sent: float) -> None:
         """At a start, oldest first: what an earlier run sent still counts."""
@@ -305,10 +310,35 @@ class Account:
 
     # -- private
 
+    def _held(self, cost: float, missing: float, now: float, *, alone: bool) -> float | None:
+        """Seconds that a question of ours takes, however much is left; None: there is none."""
+        if (silence := self._question.wait(now)) > 0:
+            return silence
+        if self._refill.is_open and (asks_in := self._asks_refill(cost, missing, now, alone=alone)) is not None:
+            return asks_in
+        if self.clock.probing and (behind := self._behind_scout(cost, now)) > 0:
+            return behind
+        if self._asks_what_is_unused(cost):
+            return max(self._at - now, 0.0) if alone else inf
+        return None
+
+    def _gather(self, at: float, *, alone: bool, shuffled: float) -> None:
+        """The send belongs to the burst of the one before, or begins another."""
+        sums = self._sums
+        if at > self._burst.at + LENGTH:
+            self._burst = Burst(at, first=sums, alone=alone, shuffled=shuffled)
+        self._burst.count += 1
+        self._burst.last = sums
+
     def _asks_in(self, now: float) -> float:
         """Whatever we believe: a period after the last send one asks."""
         last = self._history[-1][0] if self._history else self._at
         return max(last + self.period - now, 0.0)
+
+    def _asks_what_is_unused(self, cost: float) -> bool:
+        """Whether one goes alone now, as more may have been given back than is left; *cost*: as charged."""
+        least = max(UNUSED * cost, UNUSED_SHARE * (self.limit - self._level), self._level)
+        return self._charging.doubtful > least
 
     def _behind_scout(self, cost: float, now: float) -> float:
         """Seconds until another may follow the one that went ahead into a new window, before its answer is here.
@@ -366,7 +396,7 @@ class Account:
         if self.clock.roll(now):
             self._level = self._least = self.limit
             self._own = 0.0
-            self._charging.restart()
+            self._charging.roll(self.limit, self._sums)
         elif self.algorithm is Algorithm.SLIDING and self._is_exact and self._outstanding <= EPSILON:
             self._level = self.limit - self._logged  # our own log says it all
         self._deviation *= 0.5 ** (passed / self.period)

@@ -1,43 +1,130 @@
 """What a server charges for a request, of what we reckon: learned from the fall of ``remaining`` over many of them.
 
-Some charge the prompt alone, some the prompt and max_tokens, some what was really used, afterwards.
+Some charge the prompt alone, some the prompt and max_tokens, some what was really used, afterwards, and some give back
+then what was not used (Azure and Nebius do).
 """
 
-from batchrunner.limits.mark import Burst
+from dataclasses import dataclass
+
+from batchrunner.limits.burst import LENGTH, Burst, Sums
 
 CHARGES = 32  # requests whose charges are looked at together
+ALONE = 8  # the same, where nothing else is in flight
 SHUFFLES = 8  # times what may arrive in another order
 RIGHT = 0.15  # off, and it is most likely our snapshots that are
-DOUBTS = 2  # in a row, until a charge is believed to be another
 MOST = 50.0
 SURE = 4  # replies more than not tell the same as the one before,
 SAME = 0.1  # of what a request is charged
 UNTIL = 8  # answers tell as much as what we reckon
 FORGET = 0.99  # per answer
+GROWN = 0.5  # of what was sent is in flight now, more than before: then the fall tells what is charged at first
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """``factor``: what is charged at first, over what we reckon. ``is_settled``: the answer makes that its tokens."""
+
+    factor: float
+    is_settled: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Fall:
+    """So much less was left after a while, but for what came back with time, and that was sent, answered and used."""
+
+    fallen: float
+    sums: Sums
+
+    def fits(self, rule: Rule) -> bool:
+        charged = rule.factor * self.sums.sent
+        given_back = self.unused(rule) if rule.is_settled else 0.0
+        return abs(self.fallen - charged + given_back) < RIGHT * charged
+
+    def unused(self, rule: Rule) -> float:
+        """What answers took less than was charged."""
+        return rule.factor * self.sums.done - self.sums.used
+
+    def decides(self, rule: Rule) -> bool:
+        """Whether it makes a difference if that is given back."""
+        return abs(self.unused(rule)) > 2 * RIGHT * rule.factor * self.sums.sent
+
+    def rule(self, *, is_settled: bool) -> Rule | None:
+        """By which it was charged, if it was charged so; None if it does not tell."""
+        fallen, sent = self.fallen, self.sums.sent
+        if is_settled:
+            fallen, sent = fallen - self.sums.used, sent - self.sums.done
+            if sent < GROWN * self.sums.sent:
+                return None
+        return Rule(_bounded(fallen / sent), is_settled)
 
 
 class Charging:
-    """``factor``: what is charged, over what we reckon. ``is_later``: when the answer is there, not before.
+    """``rule``: as far as is known. ``is_later``: charged when the answer is there, not before.
 
     Then replies to one burst tell the same, and no more than answers told of, as nothing of it was charged yet.
     """
 
     def __init__(self) -> None:
-        self.factor = 1.0
+        self.rule = Rule(1.0)
+        self.done = self.used = 0.0  # what was answered, as reckoned, and its tokens
+        self._decided = False  # whether it is known if answers correct the charge
+        self._known: tuple[float, Sums] = (0.0, Sums())  # what was left when nothing was on its way
         self._last: tuple[Burst | None, float] | None = None  # reply to one of a burst
         self._votes = 0
-        self._answered = 0.0  # tokens that answers told of
         self._tokens = self._reckoned = 0.0  # of late
-        self._since: tuple[float, float, float] | None = None  # remaining, reckoned and come back, a while ago
-        self._doubts = 0
+        self._since: Burst | None = None
+        self._clean = self._refused = 0.0  # what was sent until the fall told nothing last, and until a refusal
+        self._strange: Fall | None = None  # does not fit the rule
+        self._falls = 1  # that the factor is the mean of
+
+    @property
+    def factor(self) -> float:
+        """What is charged for a request, over what we reckon."""
+        return self.rule.factor
 
     @property
     def is_later(self) -> bool:
         return self._votes >= SURE
 
-    def restart(self) -> None:
-        """A window is over: from what was left of it to what is left of the next is no fall."""
-        self._since, self._doubts = None, 0
+    @property
+    def is_corrected(self) -> bool:
+        """Whether answers change what is charged: then replies to what is in flight do not tell all of it."""
+        return self.is_later or self.rule.is_settled
+
+    @property
+    def doubtful(self) -> float:
+        """What answers took less than was charged since that was known, if nobody knows whether it was given back."""
+        if self._decided or self.is_later:
+            return 0.0
+        return self._unused(Sums(done=self.done, used=self.used).since(self._known[1]))
+
+    def roll(self, remaining: float, sums: Sums) -> None:
+        """A window is over, and *remaining* left of the next: that is no fall."""
+        self._restart(sums.sent)
+        self.anchor(remaining, sums)
+
+    def anchor(self, remaining: float, sums: Sums) -> None:
+        """What is left is known, with all that was given back until then."""
+        self._known = remaining, sums
+
+    def compare(self, remaining: float, sums: Sums, *, late: float | None, limit: float, least: float) -> None:
+        """A reply told whether what answers did not use, if more than *least*, is left again.
+
+        *late*: what may not have been charged yet when it was written; None = it went alone.
+        """
+        before, sums_then = self._known
+        if sums_then.sent < self._refused:
+            return
+        sums = sums.since(sums_then)
+        expected = min(before + sums.back - self.factor * sums.sent, limit)
+        unused = min(self._unused(sums), limit - expected)
+        if self._decided or self.is_later or unused < least:
+            return
+        more = remaining - expected
+        if more - (late or 0.0) > unused / 2:
+            self.rule, self._decided = Rule(self.factor, is_settled=True), True
+        elif late is None and abs(more) < unused / 4:
+            self.rule, self._decided = Rule(self.factor, is_settled=False), True
 
     def told(self, used: float, *, burst: Burst | None, request: float, tells: bool) -> None:
         """A reply to one of a burst told of so much; *request*: what is charged for one. *tells*: what is in flight is
@@ -48,47 +135,99 @@ class Charging:
             return
         if used <= 0 and not tells:
             return
-        same = abs(used - last[1]) <= SAME * request and used <= self._answered
+        same = abs(used - last[1]) <= SAME * request and used <= self.used
         self._votes += 1 if same else -1
 
     def answered(self, tokens: float, reckoned: float) -> None:
         """An answer took so many."""
-        self._answered += tokens
+        self.done += reckoned
+        self.used += tokens
         if not self._reckoned:
             self._tokens = self._reckoned = UNTIL * reckoned
         self._tokens = self._tokens * FORGET + tokens
         self._reckoned = self._reckoned * FORGET + reckoned
         if self.is_later:
-            self.factor = min(max(self._tokens / self._reckoned, 1 / MOST), MOST)
+            self.rule = Rule(_bounded(self._tokens / self._reckoned))
 
-    def refused(self, needs: float, reckoned: float) -> None:
-        """A request that we reckon to take *reckoned* needs more than was left: *needs* at the least."""
-        self.factor = min(max(self.factor, needs / reckoned), MOST)
+    def needs(self, tokens: float, reckoned: float) -> None:
+        """A request that we reckon to take *reckoned* is charged *tokens* at the least."""
+        self.rule = Rule(min(max(self.factor, tokens / reckoned), MOST), self.rule.is_settled)
 
-    def learn(
-        self, remaining: float, *, reckoned: float, back: float, request: float, shuffled: float, gain: float
-    ) -> None:
-        """A reply told *remaining*; by its send we had *reckoned* so much in all, and *back* had come back.
+    def refused(self, sent: float) -> None:
+        """Some of what was *sent* until now was not charged, so the fall tells nothing."""
+        self._refused = sent
+        self._restart(sent)
 
-        *request*: what is reckoned for one; *shuffled*: what may well arrive in another order. *gain*: of a small
-        difference, which is believed by and by.
+    def full(self, sent: float) -> None:
+        """As the last of what was *sent* until then came, all was there: less came back with time than could have."""
+        self._restart(sent)
+
+    def learn(self, burst: Burst, *, request: float, rate: float, gain: float, over_time: bool) -> None:
+        """All of a burst was told of. *request*: what is reckoned for one. *rate*: what comes back in a second.
+
+        *gain*: of a small difference, which is believed by and by. *over_time*: what comes back between bursts is
+        known well enough.
         """
         if self.is_later:
             return
-        now = (remaining, reckoned, back)
-        if self._since is None:
-            self._since = now
+        self._learn_alone(burst, back=rate * LENGTH)
+        if not over_time or burst.first.sent < self._clean:
             return
-        spent = reckoned - self._since[1]
-        if spent < CHARGES * request + SHUFFLES * shuffled / self.factor:
+        since = self._since
+        sums = burst.last if since is None else burst.last.since(since.last)
+        if since is None:
+            self._since = burst
+        elif sums.sent >= CHARGES * request + SHUFFLES * burst.shuffled / self.factor:
+            self._since = burst
+            self._see(Fall(since.least - burst.least + sums.back, sums), gain=gain)
+
+    def _learn_alone(self, burst: Burst, *, back: float) -> None:
+        """Nothing but itself can have lowered what is left, so it tells what is charged at first.
+
+        *back*: what may have come back meanwhile.
+        """
+        sums = burst.last.since(burst.first)
+        if not burst.alone or burst.told <= ALONE or sums.done:
             return
-        fallen = self._since[0] - remaining + back - self._since[2]
-        self._since = now
-        factor = min(max(fallen / spent, 1 / MOST), MOST)
-        if abs(factor / self.factor - 1.0) < RIGHT:
-            self._doubts = 0
-            self.factor += (factor - self.factor) * gain
-        elif (doubts := self._doubts + 1) >= DOUBTS:
-            self.factor, self._doubts = factor, 0
+        fallen, sent = burst.most - burst.least, sums.sent * (burst.told - 1) / (burst.count - 1)
+        if (most := (fallen + sums.back + back) / sent) < (1 - 2 * RIGHT) * self.factor:
+            self.rule, self._falls = Rule(max(most, 1 / MOST), self.rule.is_settled), 1
         else:
-            self._doubts = doubts
+            self.needs(fallen, sent)
+
+    def _unused(self, sums: Sums) -> float:
+        return self.factor * sums.done - sums.used
+
+    def _restart(self, sent: float) -> None:
+        self._since, self._clean = None, sent
+
+    def _see(self, seen: Fall, *, gain: float) -> None:
+        if seen.fits(self.rule):
+            self._strange = None
+            self._decided = self._decided or seen.decides(self.rule)
+            factor = (seen.rule(is_settled=self.rule.is_settled) or self.rule).factor
+            self._falls += 1
+            gain = max(gain, 1 / self._falls) if gain else 0.0
+            self.rule = Rule(self.factor + (factor - self.factor) * gain, self.rule.is_settled)
+            return
+        given_back = Rule(self.factor, is_settled=True)
+        if not self._decided and seen.decides(given_back) and seen.fits(given_back):
+            self.rule, self._decided = given_back, True
+            return
+        self._strange, strange = seen, self._strange
+        if strange is None:
+            return
+        for rule in self._thinkable(seen, strange):
+            if seen.fits(rule) and strange.fits(rule):
+                self._decided = seen.decides(rule) or strange.decides(rule)
+                self.rule, self._strange, self._falls = rule, None, 1
+                return
+
+    def _thinkable(self, *strange: Fall) -> list[Rule]:
+        """How it may have been charged, the likeliest first."""
+        rules = [each.rule(is_settled=is_settled) for is_settled in (False, True) for each in strange]
+        return [Rule(self.factor, is_settled=True), *(rule for rule in rules if rule is not None)]
+
+
+def _bounded(factor: float) -> float:
+    return min(max(factor, 1 / MOST), MOST)

@@ -13,8 +13,9 @@ nothing else was in flight; inside the interval it stays. Replies may come in an
 
 from dataclasses import replace
 
-from batchrunner.limits.account import DEVIATIONS, EPSILON, PROBE, RESERVE_SHARE, SECOND, Account
+from batchrunner.limits.account import DEVIATIONS, EPSILON, PROBE, RESERVE_SHARE, SECOND, UNUSED, Account
 from batchrunner.limits.algorithm import SETTLED, STEADY, Algorithm
+from batchrunner.limits.burst import LENGTH
 from batchrunner.limits.charging import RIGHT
 from batchrunner.limits.clock import GUARD
 from batchrunner.limits.mark import Mark
@@ -31,7 +32,7 @@ MISSING = 0.25  # of the limit
 GAIN_DOWN = 1 / 8
 GAIN_UP = 1 / 64
 ROOM = 0.05  # of the limit, left by our own account, where a refusal is no matter of milliseconds
-FIRST = 4  # replies
+FIRST, SECOND_REPLY = 4, 2  # replies
 FIRST_MOST = 5.0  # times what we reckon, that the first request may have been charged
 CHARGE_GAIN = 1 / 8
 LAG_MOST = RECALLED
@@ -49,7 +50,15 @@ TELLING = 4.0  # permits should come back in the silence before a question, for 
 class Meter(Account):
     """An account that replies correct: ``observe`` what each tells, ``refused`` as well where it was a refusal."""
 
-    def observe(self, window: Window, mark: Mark, *, sent_at: float, received_at: float, refused: bool = False) -> None:
+    def observe(
+        self,
+        window: Window,
+        mark: Mark,
+        *,
+        sent_at: float,
+        received_at: float,
+        refused: bool = False,
+    ) -> None:
         """Take in what one reply told of this window."""
         self._advance(received_at)
         if mark.at is not None:
@@ -65,7 +74,7 @@ class Meter(Account):
         if remaining is None or reading is Reading.OLD:
             return
         if reading is Reading.NEXT:
-            self._charging.restart()
+            self._charging.roll(remaining, mark.sums)
             self._level = self._least = min(self.limit, remaining)
             return
         if reading is Reading.CHANGED and self.algorithm is not Algorithm.WINDOW:
@@ -88,12 +97,17 @@ class Meter(Account):
         if not refused and (silence := self._question.answer(mark.reckoned)) is not None:
             self._others.left((remaining + mark.cost) / silence, self.rate)
             self._level = min(self._level, remaining + self._account - mark.account)
-        if self.dimension is not Dimension.REQUESTS and mark.cost:
-            self._learn_charge(remaining, mark, window.requested, refused=refused)
+        if self.dimension is not Dimension.REQUESTS and mark.cost and not refused:
+            self._learn_charge(remaining, mark)
         if self.clock.presumed and self._went_alone(mark):
             self._time(remaining, mark.cost, refused=refused)
         self._project(remaining, mark, first=went_ahead and not self.clock.probing)
         self._before = (remaining, mark.at) if self._went_alone(mark) and mark.at is not None else None
+
+    def fell_short(self, window: Window, mark: Mark) -> None:
+        """A refusal told so little of no other window: more than is left is charged for such a request, most likely."""
+        if self.dimension is not Dimension.REQUESTS and mark.cost and window.remaining is not None:
+            self._charging.needs(window.requested or (window.remaining + 1.0), mark.cost / mark.factor)
 
     def refused(self, mark: Mark, now: float, window: Window | None = None, retry_after: float | None = None) -> None:
         """A refusal is an observation: there was not enough for that cost, and the send itself was not charged.
@@ -113,6 +127,9 @@ class Meter(Account):
         if self._is_whole(mark) and self.limit - self._own > ROOM * self.limit:
             self.clock.shared = True
         self.charge(-mark.cost)
+        self._charging.refused(self._reckoned)
+        if mark.burst is not None:
+            mark.burst.refused += 1
         self._expect(window, now)
         drift = max(self._account - mark.account, 0.0)
         self._deviation = min(self._deviation + mark.cost / DEVIATIONS, self.limit * RESERVE_SHARE)
@@ -280,9 +297,10 @@ class Meter(Account):
             self.clock.shared = self.limit - remaining - self._own > ROOM * self.limit
         if not self._anchored or nothing_else:
             self._level, self._least, self._anchored = low, remaining, True  # the first word, or under a new verdict
+            self._charging.anchor(remaining, mark.sums)
             self._keep_log()
             return
-        all_told = self._outstanding <= EPSILON and not self._charging.is_later
+        all_told = self._outstanding <= EPSILON and not self._charging.is_corrected
         if all_told:  # all that we sent is in what replies told: no interval is left
             self._level = min(max(self._level, self._least), self._least + 1.0)
             self._keep_log()
@@ -329,25 +347,37 @@ class Meter(Account):
         """Nothing else of ours was on its way with it, or left since."""
         return mark.alone and mark.reckoned == self._reckoned
 
-    def _learn_charge(self, remaining: float, mark: Mark, requested: float | None, *, refused: bool) -> None:
+    def _learn_charge(self, remaining: float, mark: Mark) -> None:
         """What is charged for a request, of what we reckon: the first tells at once, the others by and by."""
-        if not refused:
-            self._see_charge(remaining, mark)
+        burst = mark.burst
+        self._see_refund(remaining, mark)
+        if self.algorithm in STEADY and remaining + mark.cost >= self.limit - EPSILON:  # no more could come back
+            self._charging.full(mark.reckoned)
+        self._see_charge(remaining, mark)
+        if burst is not None:
+            burst.tell(remaining)
         request, charged = mark.cost / mark.factor, self.limit - remaining
-        if self.replies == 1 and request < charged <= FIRST_MOST * request:  # of a quota that was full, most likely
-            self._charging.refused(charged, request)
-        elif refused:
-            self._charging.refused(requested or (remaining + 1.0), request)
+        if self.replies == 1 and charged <= FIRST_MOST * request:  # of a quota that was full, most likely
+            self._first = charged
+            if charged > request:
+                self._charging.needs(charged, request)
         elif self.replies <= FIRST and self._before is not None and self._went_alone(mark):
             left, at = self._before  # nothing else of ours was sent since then
             back = 0.0 if self.algorithm is Algorithm.WINDOW or mark.at is None else (mark.at - at) * self.rate
-            charged = min(min(left + back, self.limit) - remaining, FIRST_MOST * request)
+            given_back = max(self._first - self._charging.used, 0.0) if self.replies == SECOND_REPLY else 0.0
+            charged = min(min(left + back + given_back, self.limit) - remaining, FIRST_MOST * request)
             if charged > (1 + RIGHT) * mark.cost:
-                self._charging.refused(charged, request)
-        elif self.algorithm not in SETTLED:  # what comes back there, we know too roughly
-            told = {"reckoned": mark.reckoned, "back": mark.back, "request": request, "shuffled": mark.shuffled}
+                self._charging.needs(charged, request)
+        elif burst is not None and burst.is_known and self._at > burst.at + LENGTH:
             gain = CHARGE_GAIN if self.algorithm is Algorithm.BUCKET else 0.0  # in a window each picture is too rough
-            self._charging.learn(remaining, gain=gain, **told)
+            rate = self.rate if self.algorithm in STEADY else 0.0
+            known = self.algorithm not in SETTLED
+            self._charging.learn(burst, request=request, rate=rate, gain=gain, over_time=known)
+
+    def _see_refund(self, remaining: float, mark: Mark) -> None:
+        """Whether much more is left than if nothing of what answers did not use had been given back."""
+        late = None if self._went_alone(mark) else mark.before - mark.account
+        self._charging.compare(remaining, mark.sums, late=late, limit=self.limit, least=UNUSED * mark.cost)
 
     def _see_charge(self, remaining: float, mark: Mark) -> None:
         """Whether it is charged when the answer is there: then that is when it is written into our log."""

@@ -10,6 +10,7 @@ from math import inf
 
 from batchrunner.limits.account import EPSILON
 from batchrunner.limits.algorithm import Algorithm
+from batchrunner.limits.burst import Sums
 from batchrunner.limits.clock import GUARD
 from batchrunner.limits.mark import Mark
 from batchrunner.limits.meter import LAG_MOST
@@ -105,7 +106,7 @@ class Stated:
         self.charge(cost)
         self._outstanding += cost
         self._usual = cost
-        return Mark(0.0, 0.0, 0, cost, reckoned=self._sends, at=at)
+        return Mark(0.0, 0.0, 0, cost, sums=Sums(self._sends), at=at)
 
     def release(self, mark: Mark) -> None:
         """A send has ended, however it did."""

@@ -37,6 +37,7 @@ class Windows:
 
     def __init__(self, *, now: float) -> None:
         self._told: dict[Key, Meter] = {}
+        self._met: dict[Key, Mark] = {}  # of the send by whose reply it was met
         self._stated: dict[Key, Stated] = {}
         self._found = {dimension: Found(now=now) for dimension in FINDABLE}
         self._doubted = False  # what is found: nobody waits for it
@@ -115,11 +116,19 @@ class Windows:
         """What an answer took of windows that are told: some servers charge it only now."""
         known = dict(marks)
         for (dimension, kind), meter in self._told.items():
-            if (mark := known.get((dimension, kind))) is not None and dimension in _TOKENS_OF:
+            mark = known.get((dimension, kind)) or self._met.pop((dimension, kind), None)
+            if mark is not None and dimension in _TOKENS_OF:
                 meter.answered(mark, float(_TOKENS_OF[dimension](usage)), now, reckoned=cost)
 
     def observe(
-        self, window: Window, marks: Marks, cost: float, *, sent_at: float, received_at: float, refused: bool
+        self,
+        window: Window,
+        marks: Marks,
+        cost: float,
+        *,
+        sent_at: float,
+        received_at: float,
+        refused: bool,
     ) -> bool:
         """Take in what a reply told of one window; returns whether it is a new one that limits us from now on."""
         unseen = refused or window.remaining is None
@@ -133,6 +142,7 @@ class Windows:
                 return False
             mark, new = meter.take(key[0].share(cost), sent_at), True
             meter.release(mark)
+            self._met[key] = mark
         mark = mark or dict(marks).get(key) or Mark(meter.account, meter.account, meter.clock.epoch, 0.0)
         meter.observe(window, mark, sent_at=sent_at, received_at=received_at, refused=refused)
         self._confirmed = frozenset(key for key in self._stated if self._is_confirmed(key))
@@ -159,6 +169,7 @@ class Windows:
         the server says that there was enough, and refuses all the same, so most likely it was too many at once.
         """
         told = {self._key(window, refused=True): window for window in failure.quota.windows}
+        self._fell_short(told, dict(marks), cost)
         short = {key for key, window in told.items() if key in self._told and window.lacks(self._charge(key, cost))}
         short = short or {key for key, window in told.items() if key in self._stated and not window.has(cost)}
         if not told:  # a moment too early, most likely
@@ -331,6 +342,17 @@ class Windows:
     def _charge(self, key: Key, cost: float) -> float:
         """What is charged there for a request that we reckon to cost so much."""
         return cost * self._told[key].factor if key in self._told else cost
+
+    def _fell_short(self, told: Mapping[Key, Window], marks: Mapping[Key, Mark], cost: float) -> None:
+        """Of what a refusal tells, the window with the least left, of what such a request takes there, refused."""
+        left = {
+            key: window.remaining / key[0].share(self._charge(key, cost))
+            for key, window in told.items()
+            if key in self._told and window.remaining is not None
+        }
+        key = min(left, key=left.__getitem__, default=None)
+        if key is not None and (mark := marks.get(key)) is not None:
+            self._told[key].fell_short(told[key], mark)
 
     def _used_up(self, keys: Collection[Key]) -> set[Key]:
         """Which of them is used up, and more so than any other."""

@@ -141,6 +141,9 @@ def _tokens() -> Iterator[Kind]:
             f"tpm {tag} post lognormal told + rpm 6000", partial(limited, afterwards=True, rpm=6000), 2400, **drawn
         )
         yield row(f"tpm {tag} at admission lognormal told", limited, 2400, **drawn)
+        for reserved in (100, 500, 2000):
+            reserving = partial(limited, reserved=reserved)
+            yield row(f"tpm {tag} {reserved} reserved, given back, told", reserving, 2400, **drawn)
         yield row(f"tpm {tag} input only told", partial(limited, limit=36_000, cost=of_prompt), 2400, **drawn)
         yield row(f"tpm {tag} 6000/60 post told", partial(limited, limit=6000, afterwards=True), 300, **drawn)
     yield row("anthropic itpm 60k otpm 24k post bucket", _anthropic, 2400, **drawn)
@@ -156,10 +159,12 @@ def _of_tokens(
     limit: int = 60_000,
     cost: Any = all_tokens,
     afterwards: bool = False,
+    reserved: int = 0,
     rpm: int | None = None,
 ) -> Composed:
     tokens, reset = core(limit, 60), soonest(tag)
-    quotas, tells = [Quota(tokens, cost, afterwards=afterwards)], [openai(tokens, "tokens", reset=reset)]
+    quota = Quota(tokens, cost, afterwards=afterwards, reserved=reserved)
+    quotas, tells = [quota], [openai(tokens, "tokens", reset=reset)]
     if rpm:
         requests = core(rpm, 60)
         quotas, tells = [*quotas, Quota(requests)], [*tells, openai(requests, reset=reset)]

@@ -1,0 +1,88 @@
+"""Tokens that are reserved at admission and given back with the answer, as Azure and Nebius do."""
+
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import pytest
+from composed import Composed, Quota, all_tokens, exact, visit
+from cores import Bucket, Core, Fixed, Sliding
+from laboratory import play
+from telling import openai
+
+from batchrunner.config import LimitSettings
+from batchrunner.limits.limiter import Limiter
+from batchrunner.quota import Dimension, Window
+from batchrunner.quota import Quota as Told
+from batchrunner.simulator.config import Rules
+from batchrunner.task import Failure, FailureClass, Outcome, Success, Usage
+
+NOW = 1_790_000_000.0
+ANSWERED = Usage(prompt_tokens=60, completion_tokens=40)
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("reserved", [150.0, 252.0, 600.0])
+@pytest.mark.parametrize(("algorithm", "dialect"), [("bucket", "openai"), ("fixed", "zhipu"), ("fixed", "openai")])
+def test_what_answers_give_back_is_used(algorithm: Any, dialect: Any, reserved: float, seed: int) -> None:
+    """A request of 100 tokens is charged up to six times as much until its answer is there."""
+    rules = Rules(rpm=600, tpm=30_000, window=10, algorithm=algorithm, dialect=dialect, charging="max_tokens")
+    way: Any = lambda rng: rng.uniform(0.002, 0.006)  # noqa: E731
+    latency: Any = lambda rng: 0.1 * rng.lognormvariate(0, 0.3)  # noqa: E731
+    played = play(rules, 1100, seed=seed, reserved=reserved, reckoned=277.0, learned=111.0, way=way, latency=latency)
+    assert played.efficiency >= 0.92
+    assert played.refused_share <= 0.005
+
+
+def reserving(core: Core, reserved: float) -> Composed:
+    return Composed(
+        quotas=[Quota(core, all_tokens, reserved=reserved)],
+        tells=[openai(core, "tokens", reset="full")],
+        asks=exact,
+        body=b'{"error": {"message": "Rate limit reached", "type": "tokens", "code": "rate_limit_exceeded"}}',
+    )
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("reserved", [500.0, 2000.0])
+@pytest.mark.parametrize(("core", "least"), [(Bucket, 0.75), (Fixed, 0.6), (Sliding, 0.7)])
+def test_slow_answers_hold_what_is_reserved(core: Any, least: float, reserved: float, seed: int) -> None:
+    """Of 60,000 a minute, where each request reserves 600 or 2,100 for two seconds and uses 100."""
+    latency: Any = lambda rng: 2 * rng.lognormvariate(0, 0.3)  # noqa: E731
+    make = partial(reserving, core(60_000, 60), reserved)
+    played = visit(make, 2300, seed=seed, latency=latency, reckoned=110.0)
+    assert played.efficiency >= least
+    assert played.refused_share <= 0.01
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("core", [Bucket, Fixed, Sliding])
+def test_what_is_kept_is_not_taken_for_given_back(core: Any, seed: int) -> None:
+    """Charged at admission are twice what answers use, for good: one pause to ask, and hardly a refusal."""
+
+    def make() -> Composed:
+        server = reserving(core(60_000, 60), 0.0)
+        return replace(server, quotas=[replace(server.quotas[0], cost=lambda tokens: 2 * all_tokens(tokens))])
+
+    played = visit(make, 1150, seed=seed, latency=lambda rng: rng.uniform(0.1, 0.4), reckoned=110.0)
+    assert played.refused_share <= 0.005
+    assert played.efficiency >= 0.9
+
+
+def test_a_refusal_tells_nothing_of_a_window_that_has_plenty() -> None:
+    """Input was used up; that 59,960 of output were left did not mean that a request takes more than that."""
+    limiter = Limiter(LimitSettings(), now=NOW)
+    now = NOW
+    for left in (5000.0, 4940.0, 0.0, 4940.0):
+        permit = limiter.admit(100.0, now)
+        assert permit is not None
+        inputs = Window(dimension=Dimension.INPUT_TOKENS, limit=5000, remaining=left, reset_after=20.0)
+        outputs = Window(dimension=Dimension.OUTPUT_TOKENS, limit=60_000, remaining=59_960, reset_after=0.04)
+        told = Told((inputs, outputs))
+        outcome: Outcome = Success(status=200, body=b"{}", quota=told, usage=ANSWERED)
+        if not left:
+            outcome = Failure(kind=FailureClass.RATE_LIMIT, message="too many", status=429, quota=told)
+        limiter.settle(permit, outcome, sent_at=now, received_at=now + 0.1)
+        now += 70.0
+    assert limiter.admit(100.0, now) is not None  # goes ahead into the new window
+    assert all(limiter.admit(100.0, now + 1) for _ in range(20))
