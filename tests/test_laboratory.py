@@ -187,6 +187,17 @@ def test_a_run_that_goes_on_starts_with_as_many_in_flight_as_were_let_in() -> No
     assert limiter.slots.refused_at is None
 
 
+def test_a_window_that_nobody_tells_of_any_more_is_forgotten() -> None:
+    """Tokens were limited at this address yesterday; today replies tell of requests only."""
+    yesterday, limiter = Limiter(LimitSettings(), now=START), Limiter(LimitSettings(), now=START + 86_400)
+    play(Rules(rpm=600, tpm=20_000), 300, limiter=yesterday)
+    limiter.believe(yesterday.beliefs(), now=START + 86_400)
+    played = play(Rules(rpm=600), 1300, limiter=limiter, start=START + 86_400)
+    assert played.efficiency >= 0.95
+    assert played.refused_share <= 0.005
+    assert [meter["dimension"] for meter in limiter.beliefs()["meters"]] == ["requests"]
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_windows_that_end_one_soon_after_another_are_none(seed: int) -> None:
     """A log that others use too, and answers of two seconds: 90 % was refused, as each end seemed to bring it all."""

@@ -111,3 +111,25 @@ def test_who_arrived_late_is_forgotten_late_and_in_order(sends: list[tuple[float
         assert spent.sent_when(spent.total) == pytest.approx(latest)
     spent.forget(latest)
     assert spent.total == 0
+
+
+@pytest.mark.parametrize("dialect", ["openai", "zhipu"])
+@pytest.mark.parametrize(("first", "seconds"), [(10, 1.0), (50, 1.5), (500, 0.5)])
+def test_held_up_answers_are_charged_once(first: int, seconds: float, dialect: str) -> None:
+    """Tokens are charged with the answer: what answers still on their way had taken was taken from the level again,
+    once for each of a hundred replies, and nothing was sent for half a minute.
+    """
+    rules = Rules(rpm=600, tpm=54_000, charging="actual", dialect=dialect)  # type: ignore[arg-type]
+    played = play(rules, 1_000, seed=3, latency=steady, way=stalls(first, seconds), reckoned=125.0)
+    assert played.refused == 0
+    assert played.efficiency >= 0.95
+
+
+@pytest.mark.parametrize("dialect", ["zhipu", "anthropic", "ietf"])
+@pytest.mark.parametrize("first", [600, 1200, 1800])
+def test_a_window_whose_first_send_was_held_up_ends_later(first: int, dialect: str) -> None:
+    """Where resets are whole seconds, it is taken to have begun with that; half of the next window was refused."""
+    rules = Rules(rpm=300, window=10, algorithm="fixed", dialect=dialect)  # type: ignore[arg-type]
+    played = play(rules, 2_000, seed=3, latency=steady, way=stalls(first, 0.1))
+    assert played.refused == 0
+    assert played.efficiency >= 0.98

@@ -89,6 +89,7 @@ class Account:
         self._proof = Proof()
         self._refill = Refill()
         self._told_at = now
+        self._lowered_at = -inf  # when a reply last lowered the level, where answers are what is charged
         self._holds = SECOND  # seconds of the rate, where one is told
         self._trip = 0.0  # seconds from a send to what its reply tells
 
@@ -299,6 +300,11 @@ class Account:
             self.log.add(tokens, self._at, period=self.period)
         else:
             self.log.correct(extra, self._at if mark.at is None else mark.at, period=self.period)
+
+    def arrived(self, sent: float, by: float) -> None:
+        """What was to leave at *sent* was at the server at *by*: it counts from then on."""
+        self.log.arrived(sent, by)
+        self.clock.arrived(sent, by)
 
     def restore(self, cost: float, sent: float) -> None:
         """At a start, oldest first: what an earlier run sent still counts."""

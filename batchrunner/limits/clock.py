@@ -57,6 +57,7 @@ class Clock:
         self._due = -inf  # when this window would have ended, had nothing been missing
         self._resolution = COARSE
         self._contradictions = self._doubts = 0
+        self._arrived = inf  # when the first of ours came into this window
         self._doubted_at = self._crept_at = -inf
         self._creeps = 0
         self._filling = Filling()
@@ -88,12 +89,17 @@ class Clock:
             return None
         earliest, latest = self._ends
         if self._usual is not None:
-            return min(self._window_sent + self._usual, earliest)
+            return min(self._begun + self._usual, earliest)
         if self._late and not self._rounded:
             return latest
         if self._resolution == FINE:
             return earliest
-        return min(max(self._window_sent + self.period, earliest), latest)
+        return min(max(self._begun + self.period, earliest), latest)
+
+    @property
+    def _begun(self) -> float:
+        """When the first of ours came into this window, as far as its reply told that it came late."""
+        return self._window_sent if self._arrived == inf else max(self._window_sent, self._arrived)
 
     @property
     def begun_at(self) -> float | None:
@@ -109,6 +115,11 @@ class Clock:
     def sent(self, at: float) -> None:
         """One of ours leaves at *at*."""
         self._window_sent = min(self._window_sent, at)
+
+    def arrived(self, sent: float, by: float) -> None:
+        """One of ours that left at *sent* was there at *by*."""
+        if sent >= self._window_sent:
+            self._arrived = min(self._arrived, by)
 
     def roll(self, now: float) -> bool:
         """Whether the window's end has passed; all of the limit is there again, or so it is presumed the first time."""
@@ -312,7 +323,7 @@ class Clock:
             self._whole_at = ended_at
         self._ended_at, self._ends = ended_at, None
         self._first_sent = self._window_sent
-        self._window_sent = inf
+        self._window_sent = self._arrived = inf
         self.is_rest = False
         self.epoch += 1
 
@@ -343,7 +354,7 @@ class Clock:
             self.probing, self._expected = False, 0
             self.is_rest = True
             self._ends = (earliest, max(latest, told.received_at + again))
-            self._window_sent = inf
+            self._window_sent = self._arrived = inf
             return Reading.NEXT
         if early or not ours:
             return Reading.OLD

@@ -309,7 +309,7 @@ class Meter(Account):
             self._level, self._least = low, max(self._least, low)
             self._keep_log()
             return
-        if self._level > high:
+        if self._level > high and self._is_news(mark):
             self._others.missing(max(self._level - 1.0 - high, 0.0), self.rate)  # remaining is told in whole permits
             self._correct(high - self._level, GAIN_UP if self._is_exact else GAIN_DOWN)
         elif self._level < low:
@@ -317,6 +317,17 @@ class Meter(Account):
             self._correct(low - self._level, GAIN_UP)
         else:
             self._deviation *= 1 - DEVIATION_GAIN
+
+    def _is_news(self, mark: Mark) -> bool:
+        """Whether it may lower the level. What answers changed by then is unsure where they came late, so only one may
+        of all that was on its way together.
+        """
+        if not self._charging.is_later or mark.at is None:
+            return True
+        if mark.at <= self._lowered_at:
+            return False
+        self._lowered_at = self._at
+        return True
 
     def _interval(self, remaining: float, mark: Mark, then: float, *, nothing_else: bool) -> tuple[float, float]:
         """The least and the most that can be left now."""

@@ -24,6 +24,7 @@ from batchrunner.task import Failure, Usage
 MINUTE = 60.0
 CONFIRMED = 0.95  # of a stated limit, told by the server, is the same limit
 LONG = 3600.0  # seconds
+UNTOLD = 8  # replies
 PARKED = 900.0  # seconds; a longer wait for what nobody says when it is renewed is no matter of pace
 STATED, NAMED, TOLD = "stated", "named", "told"  # by the user, by refusals only, by replies
 FINDABLE = (Dimension.REQUESTS, Dimension.TOKENS)
@@ -151,12 +152,13 @@ class Windows:
     def arrived(self, sent: float, by: float) -> None:
         """What was to leave at *sent* was at the server at *by*: it counts from then on."""
         for _, watch in self._watches():
-            watch.log.arrived(sent, by)
+            watch.arrived(sent, by)
         for found in self._found.values():
             found.log.arrived(sent, by)
 
     def accepted(self, marks: Marks, cost: float, *, sent_at: float, now: float) -> bool:
         """It was let through; returns whether a window is known that nobody told of."""
+        self._forget_untold(now)
         for key, mark in marks:
             if (stated := self._stated.get(key)) is not None:
                 stated.passed(mark, now)
@@ -342,6 +344,15 @@ class Windows:
     def _charge(self, key: Key, cost: float) -> float:
         """What is charged there for a request that we reckon to cost so much."""
         return cost * self._told[key].factor if key in self._told else cost
+
+    def _forget_untold(self, now: float) -> None:
+        """An earlier run was told of a window that no reply tells of now, though they tell of others: it is gone."""
+        if not any(meter.replies >= UNTOLD for meter in self._told.values()):
+            return
+        for dimension, kind in [key for key, meter in self._told.items() if not meter.replies]:
+            log = self._told.pop((dimension, kind)).log
+            if dimension in FINDABLE and all(seen is not dimension for seen, _ in self._told):
+                self._found.setdefault(dimension, Found(now=now, log=log))
 
     def _fell_short(self, told: Mapping[Key, Window], marks: Mapping[Key, Mark], cost: float) -> None:
         """Of what a refusal tells, the window with the least left, of what such a request takes there, refused."""
