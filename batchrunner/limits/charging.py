@@ -48,14 +48,18 @@ class Fall:
         """Whether it makes a difference if that is given back."""
         return abs(self.unused(rule)) > 2 * RIGHT * rule.factor * self.sums.sent
 
-    def rule(self, *, is_settled: bool) -> Rule | None:
-        """By which it was charged, if it was charged so; None if it does not tell."""
-        fallen, sent = self.fallen, self.sums.sent
-        if is_settled:
-            fallen, sent = fallen - self.sums.used, sent - self.sums.done
-            if sent < GROWN * self.sums.sent:
-                return None
-        return Rule(_bounded(fallen / sent), is_settled)
+    @property
+    def kept(self) -> Rule:
+        """By which it was charged, if nothing was given back."""
+        return Rule(_bounded(self.fallen / self.sums.sent))
+
+    @property
+    def given_back(self) -> Rule | None:
+        """By which it was charged, if answers corrected it; None if it does not tell."""
+        sent = self.sums.sent - self.sums.done
+        if sent < GROWN * self.sums.sent:
+            return None
+        return Rule(_bounded((self.fallen - self.sums.used) / sent), is_settled=True)
 
 
 class Charging:
@@ -120,11 +124,12 @@ class Charging:
         unused = min(self._unused(sums), limit - expected)
         if self._decided or self.is_later or unused < least:
             return
-        more = remaining - expected
-        if more - (late or 0.0) > unused / 2:
-            self.rule, self._decided = Rule(self.factor, is_settled=True), True
-        elif late is None and abs(more) < unused / 4:
-            self.rule, self._decided = Rule(self.factor, is_settled=False), True
+        seen, given_back = Fall(before - remaining + sums.back, sums), Rule(self.factor, is_settled=True)
+        more = remaining - expected - (late or 0.0)
+        if more > unused / 2 and (seen.fits(given_back) or remaining >= limit - least):
+            self.rule, self._decided = given_back, True
+        elif late is None and sums.sent >= ALONE * least / self.factor:  # all of it was kept, maybe less than we thought
+            self.rule, self._decided = Rule(min(self.factor, max(seen.kept.factor, self.used / self.done))), True
 
     def told(self, used: float, *, burst: Burst | None, request: float, tells: bool) -> None:
         """A reply to one of a burst told of so much; *request*: what is charged for one. *tells*: what is in flight is
@@ -205,14 +210,10 @@ class Charging:
         if seen.fits(self.rule):
             self._strange = None
             self._decided = self._decided or seen.decides(self.rule)
-            factor = (seen.rule(is_settled=self.rule.is_settled) or self.rule).factor
+            factor = ((seen.given_back if self.rule.is_settled else seen.kept) or self.rule).factor
             self._falls += 1
             gain = max(gain, 1 / self._falls) if gain else 0.0
             self.rule = Rule(self.factor + (factor - self.factor) * gain, self.rule.is_settled)
-            return
-        given_back = Rule(self.factor, is_settled=True)
-        if not self._decided and seen.decides(given_back) and seen.fits(given_back):
-            self.rule, self._decided = given_back, True
             return
         self._strange, strange = seen, self._strange
         if strange is None:
@@ -225,8 +226,7 @@ class Charging:
 
     def _thinkable(self, *strange: Fall) -> list[Rule]:
         """How it may have been charged, the likeliest first."""
-        rules = [each.rule(is_settled=is_settled) for is_settled in (False, True) for each in strange]
-        return [Rule(self.factor, is_settled=True), *(rule for rule in rules if rule is not None)]
+        return [Rule(self.factor, is_settled=True), *(each.kept for each in strange)]
 
 
 def _bounded(factor: float) -> float:

@@ -41,22 +41,25 @@ class Spent:
             self._steps.append(_Step(at, at, cost))
 
     def correct(self, extra: float, at: float, *, period: float) -> None:
-        """What was sent costs so much more, or less if negative."""
+        """What was sent at *at* costs so much more, or less if negative."""
         if extra < 0:
-            self.give_back(-extra)
+            self.give_back(-extra, at)
         elif extra > 0:
             self.add(extra, at, period=period)
 
-    def give_back(self, cost: float) -> None:
-        """A send that did not count after all, or counted less; taken off the newest steps."""
-        while cost > 0 and self._steps:
-            newest = self._steps[-1]
-            taken = min(cost, newest.cost)
-            newest.cost -= taken
+    def give_back(self, cost: float, at: float = inf) -> None:
+        """A send at *at* did not count after all, or counted less; taken off the newest steps that are no newer."""
+        for step in reversed(self._steps):
+            if step.first > at:
+                continue
+            taken = min(cost, step.cost)
+            step.cost -= taken
             self.total -= taken
             cost -= taken
-            if newest.cost <= 0:
-                self._steps.pop()
+            if cost <= 0:
+                break
+        while self._steps and self._steps[-1].cost <= 0:
+            self._steps.pop()
 
     def forget(self, until: float) -> float:
         """Drop what was sent at *until* or before; returns how much that was."""
