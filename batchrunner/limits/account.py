@@ -263,7 +263,7 @@ class Account:
         if self.clock.probing and (self._scout is None or self._scout[2] != self.clock.epoch):
             self._scout = self._reckoned, at, self.clock.epoch
         epoch, burst, factor = self.clock.epoch, self._burst, self.factor
-        return Mark(self._account, before, epoch, cost, alone, shuffled, self._sums, at, burst, expected, factor)
+        return Mark(self._account, before, epoch, cost, alone, shuffled, burst.last, at, burst, expected, factor)
 
     def release(self, mark: Mark) -> None:
         """A send has ended, however it did: nothing more will be charged for it."""

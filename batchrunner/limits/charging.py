@@ -128,9 +128,7 @@ class Charging:
         more = remaining - expected - (late or 0.0)
         if more > unused / 2 and (seen.fits(given_back) or remaining >= limit - least):
             self.rule, self._decided = given_back, True
-        elif (
-            late is None and sums.sent >= ALONE * least / self.factor
-        ):  # all of it was kept, maybe less than we thought
+        elif late is None and sums.sent >= ALONE * least / self.factor:  # kept, and maybe less than we thought
             self.rule, self._decided = Rule(min(self.factor, max(seen.kept.factor, self.used / self.done))), True
 
     def told(self, used: float, *, burst: Burst | None, request: float, tells: bool) -> None:

@@ -50,15 +50,7 @@ TELLING = 4.0  # permits should come back in the silence before a question, for 
 class Meter(Account):
     """An account that replies correct: ``observe`` what each tells, ``refused`` as well where it was a refusal."""
 
-    def observe(
-        self,
-        window: Window,
-        mark: Mark,
-        *,
-        sent_at: float,
-        received_at: float,
-        refused: bool = False,
-    ) -> None:
+    def observe(self, window: Window, mark: Mark, *, sent_at: float, received_at: float, refused: bool = False) -> None:
         """Take in what one reply told of this window."""
         self._advance(received_at)
         if mark.at is not None:

@@ -116,20 +116,13 @@ class Windows:
     def answered(self, marks: Marks, cost: float, usage: Usage, now: float) -> None:
         """What an answer took of windows that are told: some servers charge it only now."""
         known = dict(marks)
-        for (dimension, kind), meter in self._told.items():
-            mark = known.get((dimension, kind)) or self._met.pop((dimension, kind), None)
-            if mark is not None and dimension in _TOKENS_OF:
-                meter.answered(mark, float(_TOKENS_OF[dimension](usage)), now, reckoned=cost)
+        for key, meter in self._told.items():
+            tokens_of = _TOKENS_OF.get(key[0])
+            if tokens_of is not None and (mark := known.get(key) or self._met.pop(key, None)) is not None:
+                meter.answered(mark, float(tokens_of(usage)), now, reckoned=cost)
 
     def observe(
-        self,
-        window: Window,
-        marks: Marks,
-        cost: float,
-        *,
-        sent_at: float,
-        received_at: float,
-        refused: bool,
+        self, window: Window, marks: Marks, cost: float, *, sent_at: float, received_at: float, refused: bool
     ) -> bool:
         """Take in what a reply told of one window; returns whether it is a new one that limits us from now on."""
         unseen = refused or window.remaining is None
