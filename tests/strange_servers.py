@@ -84,6 +84,25 @@ class SlowapiMoving(_Plain):
         return (ceil(tasks / self.limit) - 1) * self.window
 
 
+class SlowapiMistaken(SlowapiMoving):
+    """The same, as it cleans up beside it: one of its replies, the *mistake*-th, takes the log to begin just now.
+
+    *empty*: it tells of all of the limit as well.
+    """
+
+    def __init__(self, limit: int, window: float, mistake: int, *, empty: bool) -> None:
+        super().__init__(limit, window)
+        self._replies_to_mistake = mistake
+        self._is_empty = empty
+
+    def headers(self, now: float) -> Headers:
+        self._replies_to_mistake -= 1
+        if self._replies_to_mistake:
+            return super().headers(now)
+        used = 0 if self._is_empty else sum(at >= now - self.window for at in self._log)
+        return _slowapi(self.limit, self.limit - used, 2 + now + self.window, now)
+
+
 class SlowapiFixed(_Plain):
     """SlowAPI with a fixed window that begins with its first request."""
 

@@ -272,7 +272,7 @@ def test_another_client_with_half_of_the_quota_is_left_its_share(algorithm: Any)
 @pytest.mark.parametrize(
     ("algorithm", "limit", "window", "latency", "refused"),
     [
-        ("bucket", 300, 10.0, 0.1, 0.009),
+        ("bucket", 300, 10.0, 0.1, 0.004),
         ("fixed", 300, 10.0, 0.1, 0.008),
         ("bucket", 1200, 60.0, 2.0, 0.025),
         ("fixed", 1200, 60.0, 2.0, 0.008),

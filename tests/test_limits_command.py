@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from subprocess import PIPE
 from typing import Any
@@ -197,4 +198,11 @@ def test_the_table_bears_with_beliefs_of_other_versions() -> None:
     assert not set("\x1b\x07") & set(text)
     assert "- -> 4" in text
     assert limits_json([odd], [change])["changes"][0]["new"] == "4"
+    tokens = {"dimension": "tokens", "replies": 2, "charge": 2.5}
+    for charged, shown in (
+        ("settled by the answer", "2.50 x reckoned, then as used"),
+        ("tomorrow", "-        2 replies"),
+    ):
+        told = replace(odd, value={"meters": [{**tokens, "charged": charged}]})
+        assert shown in limits_text([told], [], NOW)
     assert "nothing was learned" in limits_text([], [], NOW)

@@ -1,15 +1,17 @@
 """Tokens that are reserved at admission and given back with the answer, as Azure and Nebius do."""
 
+import json
 from dataclasses import replace
 from typing import Any
 
 import pytest
 from composed import Composed, Quota, all_tokens, exact, visit
 from cores import Bucket, Core, Fixed, Sliding
-from laboratory import play
+from laboratory import START, play
 from telling import openai
 
 from batchrunner.config import LimitSettings
+from batchrunner.limits.charging import When
 from batchrunner.limits.limiter import Limiter
 from batchrunner.quota import Dimension, Window
 from batchrunner.quota import Quota as Told
@@ -17,6 +19,7 @@ from batchrunner.simulator.config import Rules
 from batchrunner.task import Failure, FailureClass, Outcome, Success, Usage
 
 NOW = 1_790_000_000.0
+USED = 100.0  # tokens that a request takes in the end
 ANSWERED = Usage(prompt_tokens=60, completion_tokens=40)
 
 
@@ -95,3 +98,50 @@ def test_a_refusal_tells_nothing_of_a_window_that_has_plenty() -> None:
         now += 70.0
     assert limiter.admit(100.0, now) is not None  # goes ahead into the new window
     assert all(limiter.admit(100.0, now + 1) for _ in range(20))
+
+
+@pytest.mark.parametrize(
+    ("charging", "reserved", "charged", "charge"),
+    [
+        ("actual", USED, "with the answer", None),
+        ("max_tokens", USED, "at admission", 0.36),
+        ("max_tokens", 252.0, "settled by the answer", 2.27),
+    ],
+)
+def test_how_tokens_are_charged_is_told_and_remembered(
+    charging: Any, reserved: float, charged: str, charge: float | None
+) -> None:
+    """Each change is an event. When it is charged is the server's way; how much, is that of what the job asks for."""
+    limiter = Limiter(LimitSettings(), now=START)
+    rules = Rules(rpm=600, tpm=30_000, window=10, dialect="openai", charging=charging)
+    play(rules, 1100, limiter=limiter, reckoned=277.0, reserved=reserved, learned=277.0 if reserved == USED else 111.0)
+    changes = {change.what: change.new for change in limiter.changes()}
+    assert changes.get("tokens told charged", charged) == charged
+    assert float(changes.get("tokens told charge", 0.0)) == pytest.approx(charge or 0.0, abs=0.02)
+    tokens = _tokens(limiter)
+    assert tokens["charged"] == charged
+    again = Limiter(LimitSettings(), now=START + 86_400)
+    again.believe(json.loads(json.dumps(limiter.beliefs())), now=START + 86_400)
+    assert (_tokens(again)["charged"], _tokens(again)["charge"]) == (charged, 1.0)
+
+
+def _tokens(limiter: Limiter) -> dict[str, Any]:
+    (tokens,) = (meter for meter in limiter.beliefs()["meters"] if meter["dimension"] == "tokens")
+    assert isinstance(tokens, dict)
+    return tokens
+
+
+@pytest.mark.parametrize("believed", list(When))
+@pytest.mark.parametrize(("charging", "reserved"), [("actual", USED), ("max_tokens", USED), ("max_tokens", 252.0)])
+def test_a_server_that_charges_otherwise_than_it_did_is_found_out(
+    charging: Any, reserved: float, believed: When
+) -> None:
+    """What an earlier run saw is a belief, no fact."""
+    rules = Rules(rpm=600, tpm=30_000, window=10, dialect="openai", charging=charging)
+    limiter = Limiter(LimitSettings(), now=START)
+    tokens = {"dimension": "tokens", "kind": "told", "limit": 30_000, "period": 10.0, "algorithm": "bucket"}
+    limiter.believe({"meters": [{**tokens, "charged": believed}]}, now=START)
+    learned = 277.0 if reserved == USED else 111.0
+    played = play(rules, 1100, limiter=limiter, reckoned=277.0, reserved=reserved, learned=learned)
+    assert played.refused_share <= 0.01
+    assert played.efficiency >= 0.9

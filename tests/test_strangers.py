@@ -20,6 +20,7 @@ from strange_servers import (
     SameWait,
     SlowapiCounter,
     SlowapiFixed,
+    SlowapiMistaken,
     SlowapiMoving,
     SpringGateway,
     SteppedBucket,
@@ -99,9 +100,19 @@ def test_what_a_late_header_told_does_not_come_back_twice(start: float) -> None:
     limiter = Limiter(LimitSettings(), now=start)
     played = visit(SlowapiMoving(LIMIT, WINDOW), 4 * LIMIT, start=start, limiter=limiter)
     assert played.refused == 0
-    assert played.efficiency >= 0.95
+    assert played.efficiency >= 0.965
     (meter,) = limiter.beliefs()["meters"]
     assert (meter["algorithm"], meter["period"]) == (Algorithm.SLIDING, WINDOW)
+
+
+@pytest.mark.parametrize("mistake", [20, 299, 300, 450])
+@pytest.mark.parametrize("start", STARTS[:2])
+@pytest.mark.parametrize("empty", [True, False])
+def test_one_reply_that_is_mistaken_costs_next_to_nothing(start: float, mistake: int, *, empty: bool) -> None:
+    """It told of a whole new window where there was none: what was a sliding one became a counter of a minute."""
+    played = visit(SlowapiMistaken(LIMIT, WINDOW, mistake, empty=empty), 4 * LIMIT, start=start)
+    assert played.refused_share <= 0.01
+    assert played.efficiency >= 0.93
 
 
 @pytest.mark.parametrize("start", STARTS)

@@ -89,8 +89,16 @@ def test_what_is_forgotten_last_can_be_recalled_for_a_moment() -> None:
 @given(st.floats(0.01, 20), st.floats(NEAR * 1.1, MOST * 0.9), st.integers(FEW * 2, 500))
 def test_a_late_one_is_told_where_answers_take_the_same_time(usual: float, late: float, replies: int) -> None:
     trips = Trips()
-    assert all(trips.late(usual) <= NEAR for _ in range(replies))
+    assert all((trips.late(usual) or 0.0) <= NEAR for _ in range(replies))
     assert trips.late(usual + late) == pytest.approx(late)
+
+
+@given(st.floats(0.01, 20), st.floats(MOST * 1.1, 30), st.integers(FEW * 2, 500), st.integers(1, 100))
+def test_of_one_that_was_held_up_for_long_nobody_knows(usual: float, late: float, replies: int, held_up: int) -> None:
+    """Not even of the last of many: they are not what is usual."""
+    trips = Trips()
+    assert all(trips.late(usual) == 0 for _ in range(replies))
+    assert {trips.late(usual + late) for _ in range(min(held_up, replies))} == {None}
 
 
 @given(st.randoms(use_true_random=False))
@@ -125,11 +133,15 @@ def test_held_up_answers_are_charged_once(first: int, seconds: float, dialect: s
     assert played.efficiency >= 0.95
 
 
-@pytest.mark.parametrize("dialect", ["zhipu", "anthropic", "ietf"])
-@pytest.mark.parametrize("first", [600, 1200, 1800])
-def test_a_window_whose_first_send_was_held_up_ends_later(first: int, dialect: str) -> None:
-    """Where resets are whole seconds, it is taken to have begun with that; half of the next window was refused."""
+@pytest.mark.parametrize("dialect", ["zhipu", "anthropic"])
+@pytest.mark.parametrize("first", [600, 1800])
+@pytest.mark.parametrize("seconds", [0.1, 0.3, 0.55, 1.5])
+def test_a_window_whose_first_send_was_held_up_ends_later(seconds: float, first: int, dialect: str) -> None:
+    """Where resets are whole seconds, it is taken to have begun with that; half of the next window was refused.
+
+    Held up for longer than can be told which way, one goes ahead into the next; and that it was so once is no rule.
+    """
     rules = Rules(rpm=300, window=10, algorithm="fixed", dialect=dialect)  # type: ignore[arg-type]
-    played = play(rules, 2_000, seed=3, latency=steady, way=stalls(first, 0.1))
+    played = play(rules, 2_000, seed=3, latency=steady, way=stalls(first, seconds))
     assert played.refused == 0
-    assert played.efficiency >= 0.98
+    assert played.efficiency >= 0.96

@@ -9,7 +9,7 @@ from math import inf
 
 from batchrunner.limits.algorithm import STEADY, Algorithm
 from batchrunner.limits.burst import LENGTH, Burst, Sums
-from batchrunner.limits.charging import Charging
+from batchrunner.limits.charging import Charging, Rule, When
 from batchrunner.limits.clock import COARSE, GUARD, PERIOD, Clock
 from batchrunner.limits.mark import Mark
 from batchrunner.limits.others import Others
@@ -33,6 +33,7 @@ SHUFFLED = 0.2  # of what was sent in that time usually does
 SCOUTED = 1.0  # seconds
 QUICK = 0.05  # of a period, for a round trip
 UNMET = 0.05  # of what is in flight that others may have taken, until a limit's worth was answered
+MET_STEADY = 1.5  # limits, where capacity comes back all the time
 SHUFFLE = 0.02  # seconds of a bucket's sends that are held back at the least
 STEP_HELD = 0.7  # of such a second's; our account, which goes down faster than up, holds back the rest
 PROBE = 1.0  # seconds to the first try, where nothing is left and nothing says when more will be; then ever longer
@@ -117,6 +118,11 @@ class Account:
         return self._charging.factor
 
     @property
+    def rule(self) -> Rule | None:
+        """What is charged for a request and when, of what we reckon; None: it counts one, as a request."""
+        return None if self.dimension is Dimension.REQUESTS else self._charging.rule
+
+    @property
     def _logged(self) -> float:
         """What was used within a period, by our own log, and what is charged for what is in flight."""
         return self.log.total + (self._outstanding if self._charging.is_later else 0.0)
@@ -134,9 +140,9 @@ class Account:
     @property
     def _is_new(self) -> bool:
         """Whether the replies to a limit's worth, which tell whether others are about, are not all here yet."""
-        return (
-            self.algorithm is not Algorithm.SLIDING and self._reckoned * self.factor - self._outstanding <= self.limit
-        )
+        answered = self._reckoned * self.factor - self._outstanding
+        worth = self.limit * (MET_STEADY if self.algorithm in STEADY else 1.0)
+        return self.algorithm is not Algorithm.SLIDING and answered <= worth
 
     @property
     def _is_quick(self) -> bool:
@@ -149,6 +155,13 @@ class Account:
         if self.clock.presumed and not self.clock.is_timed:
             return True
         return self.algorithm is Algorithm.SLIDING and self._proof.is_due(self._at, self.period)
+
+    @property
+    def _unmet(self) -> float:
+        """What others may have taken that no reply told of yet, while we know nothing of them."""
+        if self.algorithm in STEADY:  # what is held back there is not lost
+            return min(UNMET * self._flight, self.rate * SECOND)
+        return UNMET * (self._flight if self._is_quick else self._outstanding)
 
     @property
     def _theirs(self) -> float:
@@ -166,7 +179,7 @@ class Account:
         """Permits that are held back: where capacity comes back all the time, arrivals in another order can need it."""
         unsure = self._uncertain.reserve(self.dimension, self._outstanding, self._usual, most=self.limit / 4)
         if self.dimension is Dimension.REQUESTS and self._is_new:
-            unsure = max(unsure, UNMET * (self._flight if self._is_quick else self._outstanding))
+            unsure = max(unsure, self._unmet)
         if self._is_exact:
             return max(min(self._burnt, max(self.limit * RESERVE_SHARE, 1.0)), unsure)
         shuffled = max(1.0, self.rate * SHUFFLE)
@@ -301,10 +314,15 @@ class Account:
         else:
             self.log.correct(extra, self._at if mark.at is None else mark.at, period=self.period)
 
-    def arrived(self, sent: float, by: float) -> None:
-        """What was to leave at *sent* was at the server at *by*: it counts from then on."""
-        self.log.arrived(sent, by)
+    def arrived(self, sent: float, by: float | None) -> None:
+        """What was to leave at *sent* was at the server at *by*, and counts from then on; None = nobody knows."""
+        if by is not None:
+            self.log.arrived(sent, by)
         self.clock.arrived(sent, by)
+
+    def believe(self, charged: When) -> None:
+        """An earlier run saw tokens charged so."""
+        self._charging.believe(charged)
 
     def restore(self, cost: float, sent: float) -> None:
         """At a start, oldest first: what an earlier run sent still counts."""

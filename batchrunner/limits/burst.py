@@ -47,6 +47,11 @@ class Burst:
         self.most, self.least = max(self.most, remaining), min(self.least, remaining)
 
     @property
+    def is_told(self) -> bool:
+        """Whether all of it was let through, and told what is left."""
+        return self.told >= self.count > 0
+
+    @property
     def is_known(self) -> bool:
         """Whether all replies are here."""
         return self.told + self.refused >= self.count > 0

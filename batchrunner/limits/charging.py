@@ -4,7 +4,8 @@ Some charge the prompt alone, some the prompt and max_tokens, some what was real
 then what was not used (Azure and Nebius do).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from enum import StrEnum
 
 from batchrunner.limits.burst import LENGTH, Burst, Sums
 
@@ -20,12 +21,23 @@ FORGET = 0.99  # per answer
 GROWN = 0.5  # of what was sent is in flight now, more than before: then the fall tells what is charged at first
 
 
+class When(StrEnum):
+    """When is the charge for a request known to the server?"""
+
+    ADMISSION = "at admission"  # and it is kept, whatever the answer took
+    SETTLED = "settled by the answer"  # charged at admission; what the answer did not use is given back
+    ANSWER = "with the answer"  # nothing is charged before
+
+
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """``factor``: what is charged at first, over what we reckon. ``is_settled``: the answer makes that its tokens."""
+    """``factor``: charged for a request, over what we reckon; where it is settled, until its answer is there."""
 
     factor: float
-    is_settled: bool = False
+    when: When = When.ADMISSION
+
+
+RECKONED = Rule(1.0)  # what we reckon, until something else is known
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +49,7 @@ class Fall:
 
     def fits(self, rule: Rule) -> bool:
         charged = rule.factor * self.sums.sent
-        given_back = self.unused(rule) if rule.is_settled else 0.0
+        given_back = self.unused(rule) if rule.when is When.SETTLED else 0.0
         return abs(self.fallen - charged + given_back) < RIGHT * charged
 
     def unused(self, rule: Rule) -> float:
@@ -59,17 +71,17 @@ class Fall:
         sent = self.sums.sent - self.sums.done
         if sent < GROWN * self.sums.sent:
             return None
-        return Rule(_bounded((self.fallen - self.sums.used) / sent), is_settled=True)
+        return Rule(_bounded((self.fallen - self.sums.used) / sent), When.SETTLED)
 
 
 class Charging:
-    """``rule``: as far as is known. ``is_later``: charged when the answer is there, not before.
+    """``rule``: as far as is known.
 
-    Then replies to one burst tell the same, and no more than answers told of, as nothing of it was charged yet.
+    Where nothing is charged before the answer, replies to one burst tell the same, and no more than answers told of.
     """
 
     def __init__(self) -> None:
-        self.rule = Rule(1.0)
+        self.rule = RECKONED
         self.done = self.used = 0.0  # what was answered, as reckoned, and its tokens
         self._decided = False  # whether it is known if answers correct the charge
         self._known: tuple[float, Sums] = (0.0, Sums())  # what was left when nothing was on its way
@@ -88,12 +100,17 @@ class Charging:
 
     @property
     def is_later(self) -> bool:
-        return self._votes >= SURE
+        """Whether nothing is charged before the answer is there."""
+        return self.rule.when is When.ANSWER
 
     @property
     def is_corrected(self) -> bool:
         """Whether answers change what is charged: then replies to what is in flight do not tell all of it."""
-        return self.is_later or self.rule.is_settled
+        return self.rule.when is not When.ADMISSION
+
+    def believe(self, when: When) -> None:
+        """An earlier run saw it charged so; by what factor, depends on what its requests asked for."""
+        self.rule = Rule(self.factor, when)
 
     @property
     def doubtful(self) -> float:
@@ -124,7 +141,7 @@ class Charging:
         unused = min(self._unused(sums), limit - expected)
         if self._decided or self.is_later or unused < least:
             return
-        seen, given_back = Fall(before - remaining + sums.back, sums), Rule(self.factor, is_settled=True)
+        seen, given_back = Fall(before - remaining + sums.back, sums), Rule(self.factor, When.SETTLED)
         more = remaining - expected - (late or 0.0)
         if more > unused / 2 and (seen.fits(given_back) or remaining >= limit - least):
             self.rule, self._decided = given_back, True
@@ -142,6 +159,10 @@ class Charging:
             return
         same = abs(used - last[1]) <= SAME * request and used <= self.used
         self._votes += 1 if same else -1
+        if self._votes >= SURE:
+            self.rule = Rule(self.factor, When.ANSWER)
+        elif self._votes <= -SURE and self.is_later:  # an earlier run was told something else
+            self.rule = Rule(self.factor)
 
     def answered(self, tokens: float, reckoned: float) -> None:
         """An answer took so many."""
@@ -152,11 +173,11 @@ class Charging:
         self._tokens = self._tokens * FORGET + tokens
         self._reckoned = self._reckoned * FORGET + reckoned
         if self.is_later:
-            self.rule = Rule(_bounded(self._tokens / self._reckoned))
+            self.rule = self._by(_bounded(self._tokens / self._reckoned))
 
     def needs(self, tokens: float, reckoned: float) -> None:
         """A request that we reckon to take *reckoned* is charged *tokens* at the least."""
-        self.rule = Rule(min(max(self.factor, tokens / reckoned), MOST), self.rule.is_settled)
+        self.rule = self._by(min(max(self.factor, tokens / reckoned), MOST))
 
     def refused(self, sent: float) -> None:
         """Some of what was *sent* until now was not charged, so the fall tells nothing."""
@@ -196,9 +217,13 @@ class Charging:
             return
         fallen, sent = burst.most - burst.least, sums.sent * (burst.told - 1) / (burst.count - 1)
         if (most := (fallen + sums.back + back) / sent) < (1 - 2 * RIGHT) * self.factor:
-            self.rule, self._falls = Rule(max(most, 1 / MOST), self.rule.is_settled), 1
+            self.rule, self._falls = self._by(max(most, 1 / MOST)), 1
         else:
             self.needs(fallen, sent)
+
+    def _by(self, factor: float) -> Rule:
+        """The same rule with another factor."""
+        return replace(self.rule, factor=factor)
 
     def _unused(self, sums: Sums) -> float:
         return self.factor * sums.done - sums.used
@@ -210,10 +235,10 @@ class Charging:
         if seen.fits(self.rule):
             self._strange = None
             self._decided = self._decided or seen.decides(self.rule)
-            factor = ((seen.given_back if self.rule.is_settled else seen.kept) or self.rule).factor
+            factor = ((seen.given_back if self.rule.when is When.SETTLED else seen.kept) or self.rule).factor
             self._falls += 1
             gain = max(gain, 1 / self._falls) if gain else 0.0
-            self.rule = Rule(self.factor + (factor - self.factor) * gain, self.rule.is_settled)
+            self.rule = self._by(self.factor + (factor - self.factor) * gain)
             return
         self._strange, strange = seen, self._strange
         if strange is None:
@@ -226,7 +251,7 @@ class Charging:
 
     def _thinkable(self, *strange: Fall) -> list[Rule]:
         """How it may have been charged, the likeliest first."""
-        return [Rule(self.factor, is_settled=True), *(each.kept for each in strange)]
+        return [Rule(self.factor, When.SETTLED), *(each.kept for each in strange)]
 
 
 def _bounded(factor: float) -> float:

@@ -21,6 +21,7 @@ OUTLASTED = 3
 EXPECTED = 2  # ends of windows where they were expected, of resets without decimals; else one, and the rest is trusted
 SHORT_MOST = 3.0  # seconds that such resets may fall short, as they were rounded down, or a clock is behind
 CREEPS = 1.0  # seconds that windows may end one soon after another, where resets are not rounded; else SHORT_MOST more
+AGREED = 8  # replies that told of one end
 AGAIN = 0.25  # seconds to the next question whether such a window is over
 GUARD = 0.05  # seconds past a window's end before the next one is used
 LONGER = 1.15  # times a usual length, told by a server that adds a second
@@ -46,6 +47,8 @@ class Clock:
         self._whole_at = -inf  # the end of the last window that lasted for most of its length
         self._first_sent = inf  # of the window before
         self._window_sent = inf  # the first of this window
+        self._mistaken_at = -inf  # when a reply was last left out
+        self._agreed = 0  # replies in a row that told of the same end
         self._usual: float | None = None  # the usual length that is a little shorter than what is told
         self._plain = False  # what is told is what it is
         self._late = False  # this server's windows end late in what its replies allow, not early
@@ -58,6 +61,8 @@ class Clock:
         self._resolution = COARSE
         self._contradictions = self._doubts = 0
         self._arrived = inf  # when the first of ours came into this window
+        self._held_up = False  # one of them, for nobody knows how long
+        self._was_unsure = False  # when the window before this one had begun
         self._doubted_at = self._crept_at = -inf
         self._creeps = 0
         self._filling = Filling()
@@ -116,9 +121,13 @@ class Clock:
         """One of ours leaves at *at*."""
         self._window_sent = min(self._window_sent, at)
 
-    def arrived(self, sent: float, by: float) -> None:
-        """One of ours that left at *sent* was there at *by*."""
-        if sent >= self._window_sent:
+    def arrived(self, sent: float, by: float | None) -> None:
+        """One of ours that left at *sent* was there at *by*; None: it was held up, on its way there or back."""
+        if sent < self._window_sent:
+            return
+        if by is None:
+            self._held_up = True
+        else:
             self._arrived = min(self._arrived, by)
 
     def roll(self, now: float) -> bool:
@@ -130,7 +139,7 @@ class Clock:
         if ends_at > self._whole_at + CREEPS + (SHORT_MOST if self.is_coarse else 0.0):
             self._slide()  # one soon after another: what ends there is the memory of single sends
             return False
-        self.probing = self.shared or not self._trusted
+        self.probing = self.shared or self._was_unsure or not self._trusted
         return True
 
     def wait(self, now: float) -> float | None:
@@ -175,12 +184,26 @@ class Clock:
 
     def read(self, told: Told) -> Reading:
         """Take in one reply."""
+        if self._is_mistaken(told):
+            self._mistaken_at = told.received_at
+            return Reading.OLD
         changed = self._presume(told) or self._decide(told)
         if self.algorithm is Algorithm.WINDOW:
             reading = self._place(told)
             return Reading.CHANGED if changed and reading is Reading.CURRENT else reading
         self.probing = False
         return Reading.CHANGED if changed else Reading.CURRENT
+
+    def _is_mistaken(self, told: Told) -> bool:
+        """Whether it is a single word against many: far too soon for another window, and no end that creeps moves so.
+
+        SlowAPI's moving window says so now and then, while a thread of its own cleans up.
+        """
+        if self.algorithm is not Algorithm.WINDOW or self._ends is None or told.reset is None:
+            return False
+        if self._agreed < AGREED or self.is_coarse or told.received_at < self._mistaken_at + self.period:
+            return False
+        return self._is_short(told.reset_from - self._ends[1], SHORT)
 
     # -- which algorithm
 
@@ -314,6 +337,7 @@ class Clock:
             self._begin(told, earliest, latest)
             return Reading.NEXT
         self._ends = self._narrowed(earliest, latest)
+        self._agreed += 1
         return Reading.CURRENT
 
     def _turn(self, ended_at: float) -> None:
@@ -323,7 +347,9 @@ class Clock:
             self._whole_at = ended_at
         self._ended_at, self._ends = ended_at, None
         self._first_sent = self._window_sent
-        self._window_sent = self._arrived = inf
+        self._was_unsure = self._held_up and self._arrived == inf
+        self._window_sent, self._arrived, self._held_up = inf, inf, False
+        self._agreed = 0
         self.is_rest = False
         self.epoch += 1
 
@@ -346,15 +372,12 @@ class Clock:
         if ours and (early or (asked and told.refused)):
             # we presumed the end too soon: this server means what it tells, or its windows end late
             again = AGAIN if self._late and self.is_coarse else GUARD
-            if not self._late:
-                self._due = latest
-            elif self.is_coarse:
-                self._rounded = min(max(self._rounded, float(ceil(told.sent_at - self._due))), SHORT_MOST)
-            self._late, self._plain, self._usual = self._usual is None, True, None
+            if not self._was_unsure:
+                self._ends_later(told.sent_at, latest)
             self.probing, self._expected = False, 0
             self.is_rest = True
             self._ends = (earliest, max(latest, told.received_at + again))
-            self._window_sent = self._arrived = inf
+            self._window_sent, self._arrived, self._held_up = inf, inf, False
             return Reading.NEXT
         if early or not ours:
             return Reading.OLD
@@ -367,15 +390,26 @@ class Clock:
             self._expected = 0 if told.refused else self._expected + ours
         return Reading.CURRENT
 
+    def _ends_later(self, sent_at: float, latest: float) -> None:
+        """The server's window had not ended, though by what it tells it had: its windows do so, as far as we know."""
+        if not self._late:
+            self._due = latest
+        elif self.is_coarse:
+            self._rounded = min(max(self._rounded, float(ceil(sent_at - self._due))), SHORT_MOST)
+        self._late, self._plain, self._usual = self._usual is None, True, None
+
     def _crept(self, ended_at: float, latest: float, *, asked: bool = False) -> bool:
         """Whether what seems to be the next window would be far too short for one: an end that creeps is none."""
-        length = self.period if self.is_timed else self._least_period
-        least = GUARD + max(GUARD, self._resolution)  # less is no creeping, but a reset that was rounded
-        if not least < latest - ended_at < length * (SHORT_ASKED if asked else SHORT):
+        if not self._is_short(latest - ended_at, SHORT_ASKED if asked else SHORT):
             return False
         self._creeps = self._creeps + 1 if latest < self._crept_at + self.period else 1
         self._crept_at = latest
         return self._creeps >= (CONTRADICTIONS if self._trusted else 1)
+
+    def _is_short(self, seconds: float, share: float) -> bool:
+        """Whether no window lasts for so long; less is no creeping, but a reset that was rounded."""
+        length = self.period if self.is_timed else self._least_period
+        return GUARD + max(GUARD, self._resolution) < seconds < length * share
 
     def _slide(self) -> None:
         """No fresh window began where the last seemed to end: what ended there was our first send's memory."""

@@ -237,7 +237,8 @@ class Limiter:
         self._decide(now)
         self.breaker.succeeded()
         self.slots.succeeded(now, beside=permit.beside, took=now - sent_at)
-        self._windows.arrived(permit.send_at, sent_at + self._trips.late(now - sent_at))
+        late = self._trips.late(now - sent_at)
+        self._windows.arrived(permit.send_at, None if late is None else sent_at + late)
         if self._windows.accepted(permit.marks, permit.cost, sent_at=sent_at, now=now):
             self.slots.lift()
 

@@ -12,10 +12,11 @@ nothing else was in flight; inside the interval it stays. Replies may come in an
 """
 
 from dataclasses import replace
+from math import inf
 
 from batchrunner.limits.account import DEVIATIONS, EPSILON, PROBE, RESERVE_SHARE, SECOND, UNUSED, Account
 from batchrunner.limits.algorithm import SETTLED, STEADY, Algorithm
-from batchrunner.limits.burst import LENGTH
+from batchrunner.limits.burst import LENGTH, Burst
 from batchrunner.limits.charging import RIGHT
 from batchrunner.limits.clock import GUARD
 from batchrunner.limits.mark import Mark
@@ -64,6 +65,7 @@ class Meter(Account):
         reading = self._read(window, mark, sent_at, received_at, refused=refused)
         self._expect(window, received_at)
         if remaining is None or reading is Reading.OLD:
+            self._tell_by_account(mark)
             return
         if reading is Reading.NEXT:
             self._charging.roll(remaining, mark.sums)
@@ -73,23 +75,13 @@ class Meter(Account):
             self._anchored = False  # of what has come back until now, our account knows nothing
         if not refused and self._refill.asked(mark.reckoned):
             self._refilled(remaining + mark.cost, mark.cost)
-        later = (self._reckoned - mark.reckoned) * self.factor
-        if (
-            self._is_unproven
-            and self._proof.fails(
-                remaining, mark, self.log, now=self._at, period=self.period, limit=self.limit, later=later
-            )
-            and not self.clock.presumed  # a fixed window may well have more, or less
-        ):
-            self.clock.count()
-            self._others = Others()  # what seemed to be theirs was just not back yet
-            self._level = self._least = min(self._level, self._proof.seen)
+        if self._is_disproven(remaining, mark):
             return
         self._least = min(self._least, remaining)
         if not refused and (silence := self._question.answer(mark.reckoned)) is not None:
             self._others.left((remaining + mark.cost) / silence, self.rate)
             self._level = min(self._level, remaining + self._account - mark.account)
-        if self.dimension is not Dimension.REQUESTS and mark.cost and not refused:
+        if not refused:
             self._learn_charge(remaining, mark)
         if self.clock.presumed and self._went_alone(mark):
             self._time(remaining, mark.cost, refused=refused)
@@ -141,6 +133,26 @@ class Meter(Account):
         self._level = min(self._level, left + drift)
 
     # -- private
+
+    def _tell_by_account(self, mark: Mark) -> None:
+        """A reply tells nothing of what is left; of the window that we are in, our own account does."""
+        if mark.epoch == self.clock.epoch:
+            self._least = min(self._least, self._level)
+
+    def _is_disproven(self, remaining: float, mark: Mark) -> bool:
+        """Whether our own log of a sliding window is not what the server counts, as this reply tells."""
+        if not self._is_unproven:
+            return False
+        later = (self._reckoned - mark.reckoned) * self.factor
+        fails = self._proof.fails(
+            remaining, mark, self.log, now=self._at, period=self.period, limit=self.limit, later=later
+        )
+        if not fails or self.clock.presumed:  # a fixed window may well have more, or less
+            return False
+        self.clock.count()
+        self._others = Others()  # what seemed to be theirs was just not back yet
+        self._level = self._least = min(self._level, self._proof.seen)
+        return True
 
     def _recall(self, left: float, mark: Mark) -> float:
         """What our log of a sliding window forgot last, the server remembered when it refused; returns how much."""
@@ -287,6 +299,7 @@ class Meter(Account):
         low, high = self._interval(remaining, mark, then, nothing_else=nothing_else)
         if nothing_else:
             self.clock.shared = self.limit - remaining - self._own > ROOM * self.limit
+            self._count_others(remaining, mark)
         if not self._anchored or nothing_else:
             self._level, self._least, self._anchored = low, remaining, True  # the first word, or under a new verdict
             self._charging.anchor(remaining, mark.sums)
@@ -295,6 +308,7 @@ class Meter(Account):
         all_told = self._outstanding <= EPSILON and not self._charging.is_corrected
         if all_told:  # all that we sent is in what replies told: no interval is left
             self._level = min(max(self._level, self._least), self._least + 1.0)
+            self._count_others(self._least, mark)
             self._keep_log()
             return
         if self._is_guessed and self._level < low:  # so much is there
@@ -309,6 +323,15 @@ class Meter(Account):
             self._correct(low - self._level, GAIN_UP)
         else:
             self._deviation *= 1 - DEVIATION_GAIN
+
+    def _count_others(self, remaining: float, mark: Mark) -> None:
+        """All that we sent is in what replies told: what else is used of a window is theirs."""
+        if self.dimension is not Dimension.REQUESTS or not self._is_whole(
+            mark
+        ):  # what tokens cost is not known so well
+            return
+        if (begun := self.clock.begun_at) is not None:
+            self._others.counted(self.limit - remaining - self._own, (self._at if mark.at is None else mark.at) - begun)
 
     def _is_news(self, mark: Mark) -> bool:
         """Whether it may lower the level. What answers changed by then is unsure where they came late, so only one may
@@ -327,6 +350,8 @@ class Meter(Account):
         if not self._written.early and not self._charging.is_later:
             low = min(low, remaining)
         high = min(then + mark.overtaken(self.factor), max(self.limit, remaining))
+        if self.dimension is Dimension.REQUESTS and self.algorithm is Algorithm.BUCKET:
+            high = min(high, self._after(mark.burst))
         if self._charging.is_later and mark.at is not None:  # what was charged since then is known, but for a moment
             on_the_way = self.log.since(mark.at) - self.log.since(mark.at + JITTER)
             high = min(high, low + mark.cost + on_the_way)
@@ -335,6 +360,13 @@ class Meter(Account):
             high = min(high, self.limit - self._logged)
             low = min(low, high)
         return low, high
+
+    def _after(self, burst: Burst | None) -> float:
+        """What is left, by what all of a burst was told: in whatever order it arrived, its last was told the least."""
+        if burst is None or not burst.is_told:
+            return inf
+        since = self._sums.since(burst.last)
+        return burst.least + since.back - since.sent
 
     @property
     def _is_guessed(self) -> bool:
@@ -353,12 +385,14 @@ class Meter(Account):
     def _learn_charge(self, remaining: float, mark: Mark) -> None:
         """What is charged for a request, of what we reckon: the first tells at once, the others by and by."""
         burst = mark.burst
+        if burst is not None:
+            burst.tell(remaining)
+        if self.dimension is Dimension.REQUESTS or not mark.cost:
+            return
         self._see_refund(remaining, mark)
         if self.algorithm in STEADY and remaining + mark.cost >= self.limit - EPSILON:  # no more could come back
             self._charging.full(mark.reckoned)
         self._see_charge(remaining, mark)
-        if burst is not None:
-            burst.tell(remaining)
         request, charged = mark.cost / mark.factor, self.limit - remaining
         if self.replies == 1 and charged <= FIRST_MOST * request:  # of a quota that was full, most likely
             self._first = charged

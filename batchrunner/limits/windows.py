@@ -7,10 +7,11 @@
 """
 
 from collections.abc import Collection, Iterator, Mapping
-from math import inf
 from typing import Any
 
+from batchrunner.limits import memory
 from batchrunner.limits.algorithm import Algorithm
+from batchrunner.limits.charging import RECKONED, When
 from batchrunner.limits.diary import Diary
 from batchrunner.limits.found import Found, Mode
 from batchrunner.limits.mark import Mark
@@ -142,12 +143,13 @@ class Windows:
         self._confirmed = frozenset(key for key in self._stated if self._is_confirmed(key))
         return new and meter.period <= LONG  # of a day's quota: there is most likely a minute's as well
 
-    def arrived(self, sent: float, by: float) -> None:
-        """What was to leave at *sent* was at the server at *by*: it counts from then on."""
+    def arrived(self, sent: float, by: float | None) -> None:
+        """What was to leave at *sent* was at the server at *by*, and counts from then on; None = nobody knows."""
         for _, watch in self._watches():
             watch.arrived(sent, by)
-        for found in self._found.values():
-            found.log.arrived(sent, by)
+        if by is not None:
+            for found in self._found.values():
+                found.log.arrived(sent, by)
 
     def accepted(self, marks: Marks, cost: float, *, sent_at: float, now: float) -> bool:
         """It was let through; returns whether a window is known that nobody told of."""
@@ -247,45 +249,27 @@ class Windows:
 
     def beliefs(self) -> list[dict[str, Any]]:
         """What was learned, as JSON for the database."""
-        seen: list[dict[str, Any]] = [
-            {
-                "dimension": dimension,
-                "kind": kind,
-                "limit": watch.limit,
-                "period": watch.period,
-                "algorithm": watch.algorithm,
-                "remaining": round(watch.remaining, 1),
-                "reserve": round(watch.reserve, 1),
-                "replies": watch.replies,
-                "refusals": watch.refusals,
-            }
-            for (dimension, kind), watch in self._watches()
-        ]
-        for dimension, found in self._found.items():
-            if found.is_known:
-                clock = {"limit": found.limit, "period": found.period, "algorithm": found.algorithm}
-                burst = {} if found.at_once == inf else {"at_once": found.at_once}
-                seen.append({"dimension": dimension, "kind": "found", **clock, **burst, "evidence": found.evidence})
-        return seen
+        seen = [memory.watched(dimension, kind, watch) for (dimension, kind), watch in self._watches()]
+        return seen + [memory.found(dimension, found) for dimension, found in self._found.items() if found.is_known]
 
     def believe(self, seen: Mapping[str, Any], *, now: float) -> None:
         """One of an earlier run's beliefs. Raises KeyError, TypeError or ValueError for what is none."""
-        dimension, kind = Dimension(seen["dimension"]), str(seen["kind"])
-        limit, period, algorithm = float(seen["limit"]), float(seen["period"]), Algorithm(seen["algorithm"])
-        if not (0 < limit < inf and 0 < period < inf):
-            raise ValueError(f"a limit of {limit} in {period} s is none")
-        if kind == "found":
-            self._found[dimension] = Found(now=now)
-            self._found[dimension].believe(limit, period, algorithm, now=now)
-            self._found[dimension].at_once = float(seen.get("at_once", inf))
-        elif kind.startswith(NAMED):
-            self._stated[dimension, kind] = Stated(dimension, limit, now=now, period=period)
-        elif kind != STATED and (period <= LONG or algorithm is not Algorithm.SLIDING):
+        was = memory.remembered(seen)
+        key = was.dimension, was.kind
+        if was.kind == "found":
+            self._found[was.dimension] = Found(now=now)
+            self._found[was.dimension].believe(was.limit, was.period, was.algorithm, now=now)
+            self._found[was.dimension].at_once = was.at_once
+        elif was.kind.startswith(NAMED):
+            self._stated[key] = Stated(was.dimension, was.limit, now=now, period=was.period)
+        elif was.kind != STATED and (was.period <= LONG or was.algorithm is not Algorithm.SLIDING):
             # what is left of a day or a month that does not end at once, the first reply tells
-            meter = Meter(dimension, limit, now=now, algorithm=algorithm, written=self._written)
-            meter.clock.period = period
-            self._told[dimension, kind] = meter
-            self._found.pop(dimension, None)
+            meter = Meter(was.dimension, was.limit, now=now, algorithm=was.algorithm, written=self._written)
+            meter.clock.period = was.period
+            if was.charged is not None:
+                meter.believe(was.charged)
+            self._told[key] = meter
+            self._found.pop(was.dimension, None)
 
     @property
     def memory(self) -> float:
@@ -309,6 +293,10 @@ class Windows:
             told = evidence or f"{meter.replies} replies, {meter.refusals} refusals"
             diary.note(f"{dimension} {kind} limit", meter.limit, now, told)
             diary.note(f"{dimension} {kind} algorithm", f"{meter.algorithm} of {meter.period:g}s", now, told)
+            if (rule := meter.rule) is not None and rule != RECKONED:
+                diary.note(f"{dimension} {kind} charged", rule.when, now, told)
+                if rule.when is not When.ANSWER:  # there it is what was used, whatever we reckon
+                    diary.note(f"{dimension} {kind} charge", rule.factor, now, told)
         for dimension, found in self._found.items():
             if found.is_known and self._noted.get(dimension) != found.version:
                 self._noted[dimension] = found.version

@@ -11,7 +11,12 @@ from batchrunner.report.clean import clean
 from batchrunner.report.numbers import clock, duration
 
 NOTHING = "-"
-HEADINGS = ("limit", "how", "clock", "window", "limit", "left", "held back", "evidence")
+HEADINGS = ("limit", "how", "clock", "window", "limit", "left", "held back", "charged", "evidence")
+CHARGED = {
+    "at admission": "{} reckoned",
+    "settled by the answer": "{} reckoned, then as used",
+    "with the answer": "as used",
+}
 
 
 def limits_text(
@@ -69,8 +74,17 @@ def _meter(meter: Mapping[str, Any]) -> tuple[str, ...]:
         _number(meter.get("limit")),
         _number(meter.get("remaining")),
         _number(meter.get("reserve")),
+        _charged(meter),
         NOTHING if kind == "stated" else str(evidence),
     )
+
+
+def _charged(meter: Mapping[str, Any]) -> str:
+    """What a request is charged, of the tokens that we reckon, and whether its answer changes that."""
+    factor, when = meter.get("charge"), meter.get("charged")
+    if not isinstance(factor, int | float) or not meter.get("replies"):
+        return NOTHING
+    return CHARGED.get(str(when), NOTHING).format(f"{factor:.2f} x")
 
 
 def _slots(value: Mapping[str, Any]) -> str:
