@@ -29,6 +29,7 @@ from batchrunner.task import Failure, FailureClass, Success
 
 START = 1_000_000.0
 COST = 100.0  # tokens of a request
+DOWN = 503
 LOST = 60.0  # seconds until a lost reply is given up
 ANSWER = b'{"choices": [{"message": {"content": "yes"}, "finish_reason": "stop"}], "usage": {"prompt_tokens": 100}}'
 
@@ -78,6 +79,7 @@ class World:
     busy: float = 0.0  # seconds of our own processor that a send takes; the next ones wait for it
     reserved: float = COST  # tokens charged at admission where the rules say max_tokens; the rest is given back later
     late: bool = False  # headers tell what is left as the answer leaves, not as the request came
+    down: Sequence[tuple[float, float]] = ()  # seconds from the start on, and for how many of them all get a 503
 
 
 class Game:
@@ -136,6 +138,9 @@ class Game:
 
     def _arrive(self, permit: Permit) -> None:
         charged = {"actual": 0.0, "estimate": COST, "max_tokens": self.world.reserved}[self.rules.charging]
+        if any(begin <= self.now - self.start < begin + seconds for begin, seconds in self.world.down):
+            self.post(self.now + self.world.way(self.rng), self._answer, permit, DOWN, {}, b"no healthy upstream")
+            return
         admitted = self.gate.admit(charged, self.now)
         levels = self.gate.levels(self.now)
         if isinstance(admitted, Refusal):
@@ -166,6 +171,8 @@ class Game:
         if status == 200:
             self.last = self.now
             self.answered = True
+        elif status == DOWN:
+            self.left += 1
         else:
             assert isinstance(outcome, Failure)
             assert outcome.kind in SNOOZE, outcome
@@ -207,7 +214,7 @@ def play(
     second that other clients send (Poisson), which are not ours to have. ``lost``: share of the answers that do not
     arrive; their requests are given up after a minute. ``busy``: seconds of our own processor that a send takes.
     ``reserved``: tokens that are charged at admission where the rules say max_tokens. ``late``: headers are written as
-    the answer leaves.
+    the answer leaves. ``down``: seconds from the start on, and for how many of them all get a 503.
     """
     limiter = limiter or Limiter(settings or LimitSettings(), now=start)
     game = Game(rules, tasks, World(**world), limiter, start, seed)

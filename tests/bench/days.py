@@ -2,9 +2,9 @@
 
     .venv/bin/python tests/bench/days.py [--days 30] [--seeds 20] [--first 1]
 
-Each seed draws a server (algorithm, window, limit, dialect), its latency, lost replies and changes of the limit, and
-plays the days out with the limiter of a fresh run. A seed that breaks a rule says so; the same seed plays the same days
-again.
+Each seed draws a server (algorithm, window, limit, dialect), how it charges tokens if they are what binds, its latency,
+lost replies, changes of the limit and times when it is down, and plays the days out with the
+limiter of a fresh run. A seed that breaks a rule says so; the same seed plays the same days again.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from laboratory import START, Played, play
+from laboratory import COST, START, Played, play
 
 from batchrunner.config import LimitSettings
 from batchrunner.limits.limiter import Limiter
@@ -30,6 +30,8 @@ DAY = 86400.0
 TASKS = 15_000  # of one seed at most; with hours for windows they last a month
 REFUSED = {"openai": 0.01, "zhipu": 0.01, "none": 0.06, "retry-after": 0.06}  # share of the sends, with all of that
 UNTOLD = {"mistral": 0.01, "xai": 0.02, "groq": 0.06}  # voices that tell no reset, or only by refusals
+TOKENS = 0.4  # of the servers that tell limit tokens
+TOKENS_BIND = 0.6  # of what the requests would take
 LIMIT_OFF = 0.05  # of the true limit
 
 
@@ -65,10 +67,26 @@ def draw(seed: int, days: float) -> tuple[Rules, dict[str, Any]]:
         at = rng.uniform(0.2, 0.4) * tasks / limit * window
         world["changes"] = [(at, Limits(rpm=round(limit * rng.choice([0.5, 2.0]))))]
     aligned = algorithm == "fixed" and rng.random() < 0.5
+    server: dict[str, Any] = {"dialect": dialect}
     if "changes" not in world and rng.random() < 0.3:
-        voice = rng.choice(list(UNTOLD))
-        return Rules(rpm=limit, window=window, voice=voice, algorithm=algorithm, aligned=aligned), world
-    return Rules(rpm=limit, window=window, dialect=dialect, algorithm=algorithm, aligned=aligned), world
+        server = {"voice": rng.choice(list(UNTOLD))}
+    elif dialect in ("openai", "zhipu") and "changes" not in world:
+        server |= draw_tokens(rng, limit, world)
+    if rng.random() < 0.3:
+        lasts = tasks / limit * window
+        world["down"] = [(rng.uniform(0.1, 0.9) * lasts, rng.choice([5.0, 60.0, 900.0])) for _ in range(3)]
+    return Rules(rpm=limit, window=window, algorithm=algorithm, aligned=aligned, **server), world
+
+
+def draw_tokens(rng: Random, limit: int, world: dict[str, Any]) -> dict[str, Any]:
+    """Tokens that bind, in four of ten, charged in one of the ways there are; how they are reckoned is the world's."""
+    if rng.random() >= TOKENS:
+        return {}
+    charging = rng.choice(["actual", "estimate", "max_tokens", "max_tokens"])
+    world |= {"reckoned": rng.choice([80.0, 110.0, 277.0]), "learned": rng.choice([95.0, 111.0, 150.0])}
+    if charging == "max_tokens":
+        world["reserved"] = COST * rng.choice([1.0, 1.5, 4.0])
+    return {"tpm": round(TOKENS_BIND * limit * COST), "charging": charging}
 
 
 def live(seed: int, days: float) -> Life:
@@ -97,13 +115,20 @@ def judge(rules: Rules, played: Played, limiter: Limiter, world: dict[str, Any])
     if played.refused_share > most and played.refused > 20:
         broken.append(f"{played.refused_share:.2%} refused")
     pause = max((later - earlier for earlier, later in pairwise(played.arrivals)), default=0.0)
-    if pause > 2 * rules.window + 120:
+    down = max((seconds for _, seconds in world.get("down", ())), default=0.0)
+    if pause > 2 * rules.window + 120 + 2 * down:
         broken.append(f"a pause of {pause:.0f} s")
     changes = world.get("changes", [])
     true = (changes[-1][1] if changes else Limits(rpm=rules.rpm)).rpm or 0
-    told = [m["limit"] for m in limiter.beliefs()["meters"] if m["kind"].startswith("told")]
-    if rules.dialect in ("openai", "zhipu") and not any(abs(limit - true) <= LIMIT_OFF * true for limit in told):
-        broken.append(f"believes in {told}, and it is {true}")
+    told = {m["dimension"]: m["limit"] for m in limiter.beliefs()["meters"] if m["kind"].startswith("told")}
+    for dimension, limit in (("requests", true), ("tokens", rules.tpm)):
+        believed = told.get(dimension)
+        if rules.voice is not None:
+            continue  # some of them tell of a day's, and the minute's by refusals only
+        if believed is None and rules.dialect in ("openai", "zhipu") and limit:
+            broken.append(f"knows of no limit of {dimension}")
+        elif believed is not None and limit and abs(believed - limit) > LIMIT_OFF * limit:
+            broken.append(f"believes in {believed:g} {dimension}, and it is {limit}")
     return broken
 
 
@@ -120,10 +145,12 @@ def main() -> int:
         lives = list(pool.map(partial(live, days=options.days), seeds))
     for life in lives:
         r = life.rules
-        server = f"{r.algorithm:8}{r.voice or r.dialect:12}{r.rpm:>6} in {r.window:g} s"
+        server = f"{r.algorithm:8}{r.voice or r.dialect:12}{r.rpm:>6} in {r.window:g} s" + (
+            f", tokens {r.charging}" if r.tpm else ""
+        )
         verdict = "; ".join(life.broken) or "holds"
         share = life.refused / max(life.sends, 1)
-        print(f"{life.seed:5}  {server:38}{life.days:6.1f} days  {life.efficiency:.3f}  {share:7.2%}  {verdict}")
+        print(f"{life.seed:5}  {server:58}{life.days:6.1f} days  {life.efficiency:.3f}  {share:7.2%}  {verdict}")
     days, sends = sum(life.days for life in lives), sum(life.sends for life in lives)
     refused, broken = sum(life.refused for life in lives), sum(bool(life.broken) for life in lives)
     share = refused / max(sends, 1)
