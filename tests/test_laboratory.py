@@ -1,5 +1,6 @@
 """The limiter against the simulator's limits in virtual time: all of the quota, hardly a request more."""
 
+from functools import partial
 from random import Random
 from typing import Any
 
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 from laboratory import LOST, START, play
 
 from batchrunner.config import LimitSettings
+from batchrunner.limits.algorithm import Algorithm
 from batchrunner.limits.limiter import Limiter
 from batchrunner.simulator.config import Limits, Rules
 
@@ -357,3 +359,29 @@ def test_a_silent_window_is_found_even_if_a_question_came_a_moment_before_its_en
     )
     assert played.efficiency > 0.95
     assert played.refused_share < 0.02
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize(
+    ("window", "charging", "reserved", "reckoned", "learned", "slow", "least"),
+    [
+        (60, "estimate", 100.0, 80.0, 150.0, 5.0, 0.65),
+        (300, "max_tokens", 150.0, 277.0, 95.0, 0.1, 0.8),
+        (3600, "max_tokens", 150.0, 277.0, 150.0, 0.1, 0.8),
+        (3600, "max_tokens", 150.0, 80.0, 150.0, 0.1, 0.8),
+        (3600, "estimate", 100.0, 277.0, 111.0, 1.0, 0.8),
+        (3600, "actual", 100.0, 110.0, 95.0, 1.0, 0.5),
+    ],
+)
+def test_tokens_of_a_sliding_window_are_a_log_as_well(
+    window: int, charging: Any, reserved: float, reckoned: float, learned: float, slow: float, least: float, seed: int
+) -> None:
+    """What was charged before that was known made our log another than the server's: it was taken for a counter."""
+    limiter = Limiter(LimitSettings(), now=START)
+    rules = Rules(rpm=60, tpm=3600, window=window, algorithm="sliding", dialect="openai", charging=charging)
+    world: dict[str, Any] = {"reserved": reserved, "reckoned": reckoned, "learned": learned}
+    latency = partial(Random.uniform, a=slow, b=3 * slow)
+    played = play(rules, 350, seed=seed, limiter=limiter, latency=latency, **world)
+    assert played.refused_share <= 0.01
+    assert played.efficiency >= least
+    assert {(m["algorithm"], m["period"]) for m in limiter.beliefs()["meters"]} == {(Algorithm.SLIDING, window)}

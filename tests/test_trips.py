@@ -13,7 +13,7 @@ from laboratory import START, play
 
 from batchrunner.config import LimitSettings
 from batchrunner.limits.limiter import Limiter
-from batchrunner.limits.spent import Spent
+from batchrunner.limits.spent import STEPS, Spent
 from batchrunner.limits.trips import FEW, MOST, NEAR, Trips
 from batchrunner.simulator.config import Rules
 
@@ -84,6 +84,17 @@ def test_what_is_forgotten_last_can_be_recalled_for_a_moment() -> None:
     assert spent.total == 20
     assert spent.sent_when(10.0) == 1.0
     assert spent.recall(5.0) == (0.0, inf)  # the first was sent too long ago
+
+
+def test_of_an_hour_each_moment_is_remembered() -> None:
+    """A burst of two seconds was one step of it, and what came back in the middle of it seemed too much."""
+    spent = Spent()
+    for at in (0.0, 0.5, 1.0, 1.5):
+        spent.add(1.0, at, period=3600)
+    assert (spent.forget(0.6), spent.since(1.2)) == (2.0, 1.0)
+    for send in range(100_000):
+        spent.add(1.0, 2.0 + send * 0.036, period=3600)
+    assert len(spent) <= 2 * STEPS
 
 
 @given(st.floats(0.01, 20), st.floats(NEAR * 1.1, MOST * 0.9), st.integers(FEW * 2, 500))

@@ -13,7 +13,7 @@ from batchrunner.limits.charging import Charging, Rule, When
 from batchrunner.limits.clock import COARSE, GUARD, PERIOD, Clock
 from batchrunner.limits.mark import Mark
 from batchrunner.limits.others import Others
-from batchrunner.limits.proof import JITTER, Proof
+from batchrunner.limits.proof import JITTER, MENDS, Proof
 from batchrunner.limits.question import Question
 from batchrunner.limits.refill import Refill
 from batchrunner.limits.spent import Spent
@@ -87,7 +87,7 @@ class Account:
         self._steps = False  # whether what comes back in a second comes all at once
         self._scout: tuple[float, float, int] | None = None  # its number, when it left, and for which window
         self._written = written or Written()
-        self._proof = Proof()
+        self._proof = Proof(mends=0 if dimension is Dimension.REQUESTS else MENDS)
         self._refill = Refill()
         self._told_at = now
         self._lowered_at = -inf  # when a reply last lowered the level, where answers are what is charged

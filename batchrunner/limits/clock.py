@@ -44,6 +44,7 @@ class Clock:
         self.is_named = False  # the same, by the server
         self._ends: tuple[float, float] | None = None  # the earliest and the latest that the window can end
         self._ended_at = -inf  # the end of the window before
+        self._ended_from = -inf  # the earliest that it can be
         self._whole_at = -inf  # the end of the last window that lasted for most of its length
         self._first_sent = inf  # of the window before
         self._window_sent = inf  # the first of this window
@@ -180,7 +181,7 @@ class Clock:
         """
         self.algorithm = Algorithm.COUNTER
         if self.period not in PERIODS:
-            self.period = next((period for period in PERIODS if period > self.period), PERIODS[-1])
+            self.period = next((period for period in PERIODS if LONGER * period > self.period), PERIODS[-1])
 
     def read(self, told: Told) -> Reading:
         """Take in one reply."""
@@ -345,6 +346,7 @@ class Clock:
             self._due = ended_at - self._rounded
         if ended_at - self._ended_at >= SHORT * self._least_period:
             self._whole_at = ended_at
+        self._ended_from = min(ended_at if self._ends is None else self._ends[0], ended_at)
         self._ended_at, self._ends = ended_at, None
         self._first_sent = self._window_sent
         self._was_unsure = self._held_up and self._arrived == inf
@@ -413,9 +415,10 @@ class Clock:
 
     def _slide(self) -> None:
         """No fresh window began where the last seemed to end: what ended there was our first send's memory."""
-        seen = max(self._ended_at - self._first_sent, self._least_period)
-        near = [period for period in PERIODS if abs(period - seen) <= self._slack + 0.03 * period]
-        self.period = near[0] if near else max(seen, FINE)
+        least = max(self._ended_from - self._first_sent, self._least_period)
+        most = max(self._ended_at - self._first_sent, self._least_period)
+        near = [p for p in PERIODS if least - self._slack - 0.03 * p <= p <= most + self._slack + 0.03 * p]
+        self.period = near[0] if near else max(most, FINE)
         self.algorithm = Algorithm.SLIDING
         self._ends, self.probing, self.is_timed = None, False, True
 

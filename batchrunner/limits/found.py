@@ -98,7 +98,7 @@ class Found:
         self.evidence = "nothing refused yet"
         self.at_once = inf  # so many of a burst passed, whatever the rate
         self.version = 0  # of the belief; what only creeps is the same
-        self.log = log or Spent()  # of what was sent
+        self.log = Spent() if log is None else log  # of what was sent
         self._began_at: float | None = self.log.oldest
         self._edge = _Edge(now, self.log.total)
         self._opening: _Edge | None = None  # the last end of a long wait

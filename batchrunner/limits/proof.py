@@ -9,14 +9,16 @@ from batchrunner.limits.mark import Mark
 from batchrunner.limits.spent import Spent
 
 JITTER = 0.25  # seconds by which one send may overtake another on its way
+MENDS = 3  # of a log of tokens
 MUCH = 0.03  # of the limit comes back at one moment
 
 
 class Proof:
     """``seen``: what the last reply told is left, and was not sent since; until the proof nothing else is used."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, mends: int = 0) -> None:
         self.seen = 0.0
+        self.mends = mends
         self._since = inf
 
     def follow(self, now: float, *, sliding: bool) -> None:
@@ -30,10 +32,17 @@ class Proof:
     def fails(
         self, remaining: float, mark: Mark, spent: Spent, *, now: float, period: float, limit: float, later: float
     ) -> bool:
-        """A reply told *remaining*; *later*: cost of what was sent after it, and may have come before it."""
-        unsure = spent.since((now if mark.at is None else mark.at) - JITTER)  # may not be in its reply
+        """A reply told *remaining*; *later*: cost of what was sent after it, and may have come before it.
+
+        Of tokens, what was charged for what is in the log may have been known badly: that is mended, a few times.
+        """
+        unsure = max(spent.since((now if mark.at is None else mark.at) - JITTER), later)  # may not be in its reply
         ours = spent.since(now - period) - unsure  # what the server forgot, we shall forget soon
         some = max(MUCH * limit, 2.0)
         expected = 0.0 if mark.expected is None else mark.expected - later
         self.seen = remaining - later - mark.shuffled
+        if remaining > limit - ours + some and self.mends and ours > 0:
+            self.mends -= 1
+            spent.scale((limit - remaining) / ours)
+            return False
         return expected > max(some, 2 * (remaining + mark.cost)) or remaining > limit - ours + some

@@ -4,7 +4,7 @@ from collections import deque
 from dataclasses import dataclass, replace
 from math import inf
 
-STEPS = 2000  # a window is kept in so many steps at most, however many sends fell into it
+STEPS = 2000  # a window is kept in twice so many steps at most, however many sends fell into it
 STEP_MIN = 0.01  # seconds
 RECALLED = 0.5  # seconds for which what is forgotten may be recalled
 NOISE = 1e-6  # of sums of floats: who waits for all of them must not wait for ever
@@ -18,7 +18,9 @@ class _Step:
 
 
 class Spent:
-    """A log of costs in steps of the window's length / 2000. Times may arrive a little out of order."""
+    """A log of costs in steps of 10 ms; once there are 2000, of the window's length / 2000. Times may arrive a little
+    out of order.
+    """
 
     def __init__(self) -> None:
         self.total = 0.0
@@ -31,10 +33,15 @@ class Spent:
         copied._steps.extend(replace(step) for step in self._steps)
         return copied
 
+    def __len__(self) -> int:
+        """How many steps there are."""
+        return len(self._steps)
+
     def add(self, cost: float, at: float, *, period: float) -> None:
         self.total += cost
         newest = self._steps[-1] if self._steps else None
-        if newest is not None and at < newest.first + max(STEP_MIN, period / STEPS):
+        step = max(STEP_MIN, period / STEPS) if len(self._steps) >= STEPS else STEP_MIN
+        if newest is not None and at < newest.first + step:
             newest.cost += cost
             newest.last = max(newest.last, at)
         else:
@@ -93,6 +100,12 @@ class Spent:
             self.total -= taken
             if oldest.cost <= 0:
                 self._steps.popleft()
+
+    def scale(self, by: float) -> None:
+        """All of it cost so many times what was thought."""
+        self.total *= by
+        for step in self._steps:
+            step.cost *= by
 
     def arrived(self, sent: float, by: float) -> None:
         """What left at *sent* was there at *by*, and is forgotten that much later, as is what left after it."""

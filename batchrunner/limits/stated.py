@@ -40,7 +40,7 @@ class Stated:
         self.algorithm = Algorithm.SLIDING
         self.refusals = 0
         self._at = now
-        self.log = log or Spent()  # what was sent already
+        self.log = Spent() if log is None else log  # what was sent already
         self._sent = self._outstanding = 0.0  # cost of all sends, and of those in flight
         self._others = Others()
         self._freed_at = -inf  # when something was last forgotten
