@@ -29,7 +29,6 @@ from batchrunner.task import Failure, FailureClass, Success
 
 START = 1_000_000.0
 COST = 100.0  # tokens of a request
-DOWN = 503
 LOST = 60.0  # seconds until a lost reply is given up
 ANSWER = b'{"choices": [{"message": {"content": "yes"}, "finish_reason": "stop"}], "usage": {"prompt_tokens": 100}}'
 
@@ -139,7 +138,7 @@ class Game:
     def _arrive(self, permit: Permit) -> None:
         charged = {"actual": 0.0, "estimate": COST, "max_tokens": self.world.reserved}[self.rules.charging]
         if any(begin <= self.now - self.start < begin + seconds for begin, seconds in self.world.down):
-            self.post(self.now + self.world.way(self.rng), self._answer, permit, DOWN, {}, b"no healthy upstream")
+            self.post(self.now + self.world.way(self.rng), self._turn_away, permit)
             return
         admitted = self.gate.admit(charged, self.now)
         levels = self.gate.levels(self.now)
@@ -171,14 +170,17 @@ class Game:
         if status == 200:
             self.last = self.now
             self.answered = True
-        elif status == DOWN:
-            self.left += 1
         else:
             assert isinstance(outcome, Failure)
             assert outcome.kind in SNOOZE, outcome
             self.played.refused += 1
             self.played.refused_at.append(self.now - self.start)
             self.left += 1
+
+    def _turn_away(self, permit: Permit) -> None:
+        """The server is down; a proxy before it answers."""
+        self._settle(permit, read_reply(503, [], b"no healthy upstream", now=self.now, provider=self.provider))
+        self.left += 1
 
     def _give_up(self, permit: Permit) -> None:
         self._settle(permit, Failure(kind=FailureClass.TIMEOUT, message="no answer"))
