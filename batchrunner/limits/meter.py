@@ -331,7 +331,8 @@ class Meter(Account):
         ):  # what tokens cost is not known so well
             return
         if (begun := self.clock.begun_at) is not None:
-            self._others.counted(self.limit - remaining - self._own, (self._at if mark.at is None else mark.at) - begun)
+            sent = self._at if mark.at is None else mark.at
+            self._others.counted(self.limit - remaining - self._own, sent - begun, self.rate)
 
     def _is_news(self, mark: Mark) -> bool:
         """Whether it may lower the level. What answers changed by then is unsure where they came late, so only one may

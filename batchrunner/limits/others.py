@@ -54,9 +54,12 @@ class Others:
         if seconds >= BETWEEN:
             self.rate = min(max(permits / seconds, self.rate), whole * MOST)
 
-    def counted(self, permits: float, seconds: float) -> None:
-        """All of ours is known to be in what is used of a window: so much of it, in its first *seconds*, was theirs."""
-        if seconds >= BETWEEN:
+    def counted(self, permits: float, seconds: float, whole: float) -> None:
+        """All of ours is known to be in what is used of a window: so much of it, in its first *seconds*, was theirs.
+
+        That there were none, it shows; how many there usually are, not so well.
+        """
+        if seconds >= BETWEEN and permits < FEW * whole * seconds:
             self.rate = min(self.rate, max(permits, 0.0) / seconds)
 
     def fade(self, passed: float, period: float) -> None:

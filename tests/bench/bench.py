@@ -82,7 +82,7 @@ class Simulator:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._process.send_signal(signal.SIGINT)
+        self._process.terminate()  # a bench in the background of a shell has SIGINT ignored, and so have its children
         self._process.communicate(timeout=30)
 
     @property
@@ -145,7 +145,7 @@ def ours(job: Path, simulator: Server, *options: str, within: float | None = Non
     """Run *job* afresh with ``batchrunner run``, durably as always; returns the score."""
     with tempfile.TemporaryDirectory(dir=job.parent) as name:
         database = Path(name, "job.db")
-        server = ("--base-url", simulator.base_url)
+        server = ("--base-url", simulator.base_url, "--no-learned")  # another one had the same port before, may be
         call(*BATCHRUNNER, "run", job, "--db", database, *server, "--exit-zero", *options, within=within)
     return simulator.score()
 
