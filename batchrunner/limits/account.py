@@ -33,7 +33,6 @@ SHUFFLED = 0.2  # of what was sent in that time usually does
 SCOUTED = 1.0  # seconds
 QUICK = 0.05  # of a period, for a round trip
 UNMET = 0.05  # of what is in flight that others may have taken, until a limit's worth was answered
-UNMET_QUICK = 0.07  # the same, where to wait for all of it costs nothing
 MET_STEADY = 1.5  # limits, where capacity comes back all the time
 SHUFFLE = 0.02  # seconds of a bucket's sends that are held back at the least
 STEP_HELD = 0.7  # of such a second's; our account, which goes down faster than up, holds back the rest
@@ -162,7 +161,7 @@ class Account:
         """What others may have taken that no reply told of yet, while we know nothing of them."""
         if self.algorithm in STEADY:  # what is held back there is not lost
             return min(UNMET * self._flight, self.rate * SECOND)
-        return UNMET_QUICK * self._flight if self._is_quick else UNMET * self._outstanding
+        return UNMET * (self._flight if self._is_quick else self._outstanding)
 
     @property
     def _theirs(self) -> float:
