@@ -316,8 +316,7 @@ class Account:
 
     def arrived(self, sent: float, by: float | None) -> None:
         """What was to leave at *sent* was at the server at *by*, and counts from then on; None = nobody knows."""
-        if by is not None:
-            self.log.arrived(sent, by)
+        self.log.arrived(sent, by)
         self.clock.arrived(sent, by)
 
     def believe(self, charged: When) -> None:

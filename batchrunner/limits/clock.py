@@ -10,6 +10,7 @@ undo it.
 from math import ceil, floor, inf
 
 from batchrunner.limits.algorithm import SETTLED, Algorithm
+from batchrunner.limits.beginning import Beginning
 from batchrunner.limits.filling import Filling
 from batchrunner.limits.periods import PERIODS, SNAP
 from batchrunner.limits.told import Reading, Told
@@ -46,8 +47,8 @@ class Clock:
         self._ended_at = -inf  # the end of the window before
         self._ended_from = -inf  # the earliest that it can be
         self._whole_at = -inf  # the end of the last window that lasted for most of its length
-        self._first_sent = inf  # of the window before
-        self._window_sent = inf  # the first of this window
+        self._beginning = Beginning()
+        self._before = Beginning()  # of the window before
         self._mistaken_at = -inf  # when a reply was last left out
         self._agreed = 0  # replies in a row that told of the same end
         self._usual: float | None = None  # the usual length that is a little shorter than what is told
@@ -61,9 +62,6 @@ class Clock:
         self._due = -inf  # when this window would have ended, had nothing been missing
         self._resolution = COARSE
         self._contradictions = self._doubts = 0
-        self._arrived = inf  # when the first of ours came into this window
-        self._held_up = False  # one of them, for nobody knows how long
-        self._was_unsure = False  # when the window before this one had begun
         self._doubted_at = self._crept_at = -inf
         self._creeps = 0
         self._filling = Filling()
@@ -95,17 +93,12 @@ class Clock:
             return None
         earliest, latest = self._ends
         if self._usual is not None:
-            return min(self._begun + self._usual, earliest)
+            return min(self._beginning.at + self._usual, earliest)
         if self._late and not self._rounded:
             return latest
         if self._resolution == FINE:
             return earliest
-        return min(max(self._begun + self.period, earliest), latest)
-
-    @property
-    def _begun(self) -> float:
-        """When the first of ours came into this window, as far as its reply told that it came late."""
-        return self._window_sent if self._arrived == inf else max(self._window_sent, self._arrived)
+        return min(max(self._beginning.at + self.period, earliest), latest)
 
     @property
     def begun_at(self) -> float | None:
@@ -120,16 +113,11 @@ class Clock:
 
     def sent(self, at: float) -> None:
         """One of ours leaves at *at*."""
-        self._window_sent = min(self._window_sent, at)
+        self._beginning.leaves(at)
 
     def arrived(self, sent: float, by: float | None) -> None:
         """One of ours that left at *sent* was there at *by*; None: it was held up, on its way there or back."""
-        if sent < self._window_sent:
-            return
-        if by is None:
-            self._held_up = True
-        else:
-            self._arrived = min(self._arrived, by)
+        self._beginning.arrived(sent, by)
 
     def roll(self, now: float) -> bool:
         """Whether the window's end has passed; all of the limit is there again, or so it is presumed the first time."""
@@ -140,7 +128,7 @@ class Clock:
         if ends_at > self._whole_at + CREEPS + (SHORT_MOST if self.is_coarse else 0.0):
             self._slide()  # one soon after another: what ends there is the memory of single sends
             return False
-        self.probing = self.shared or self._was_unsure or not self._trusted
+        self.probing = self.shared or self._before.is_unsure or not self._trusted
         return True
 
     def wait(self, now: float) -> float | None:
@@ -334,7 +322,7 @@ class Clock:
                 self._slide()
                 return Reading.CHANGED
             self._turn(self._ends[1])
-            self._window_sent = told.sent_at
+            self._beginning = Beginning(told.sent_at)
             self._begin(told, earliest, latest)
             return Reading.NEXT
         self._ends = self._narrowed(earliest, latest)
@@ -348,9 +336,7 @@ class Clock:
             self._whole_at = ended_at
         self._ended_from = min(ended_at if self._ends is None else self._ends[0], ended_at)
         self._ended_at, self._ends = ended_at, None
-        self._first_sent = self._window_sent
-        self._was_unsure = self._held_up and self._arrived == inf
-        self._window_sent, self._arrived, self._held_up = inf, inf, False
+        self._before, self._beginning = self._beginning, Beginning()
         self._agreed = 0
         self.is_rest = False
         self.epoch += 1
@@ -374,12 +360,12 @@ class Clock:
         if ours and (early or (asked and told.refused)):
             # we presumed the end too soon: this server means what it tells, or its windows end late
             again = AGAIN if self._late and self.is_coarse else GUARD
-            if not self._was_unsure:
+            if not self._before.is_unsure:
                 self._ends_later(told.sent_at, latest)
             self.probing, self._expected = False, 0
             self.is_rest = True
             self._ends = (earliest, max(latest, told.received_at + again))
-            self._window_sent, self._arrived, self._held_up = inf, inf, False
+            self._beginning = Beginning()
             return Reading.NEXT
         if early or not ours:
             return Reading.OLD
@@ -415,8 +401,8 @@ class Clock:
 
     def _slide(self) -> None:
         """No fresh window began where the last seemed to end: what ended there was our first send's memory."""
-        least = max(self._ended_from - self._first_sent, self._least_period)
-        most = max(self._ended_at - self._first_sent, self._least_period)
+        least = max(self._ended_from - self._before.sent, self._least_period)
+        most = max(self._ended_at - self._before.sent, self._least_period)
         near = [p for p in PERIODS if least - self._slack - 0.03 * p <= p <= most + self._slack + 0.03 * p]
         self.period = near[0] if near else max(most, FINE)
         self.algorithm = Algorithm.SLIDING

@@ -18,7 +18,7 @@ class Proof:
 
     def __init__(self, *, mends: int = 0) -> None:
         self.seen = 0.0
-        self.mends = mends
+        self._mends = mends
         self._since = inf
 
     def follow(self, now: float, *, sliding: bool) -> None:
@@ -41,8 +41,9 @@ class Proof:
         some = max(MUCH * limit, 2.0)
         expected = 0.0 if mark.expected is None else mark.expected - later
         self.seen = remaining - later - mark.shuffled
-        if remaining > limit - ours + some and self.mends and ours > 0:
-            self.mends -= 1
+        more = remaining > limit - ours + some
+        if more and self._mends and ours > 0:
+            self._mends -= 1
             spent.scale((limit - remaining) / ours)
             return False
-        return expected > max(some, 2 * (remaining + mark.cost)) or remaining > limit - ours + some
+        return expected > max(some, 2 * (remaining + mark.cost)) or more

@@ -33,8 +33,9 @@ class Spent:
         copied._steps.extend(replace(step) for step in self._steps)
         return copied
 
-    def __len__(self) -> int:
-        """How many steps there are."""
+    @property
+    def steps(self) -> int:
+        """How many there are."""
         return len(self._steps)
 
     def add(self, cost: float, at: float, *, period: float) -> None:
@@ -107,8 +108,13 @@ class Spent:
         for step in self._steps:
             step.cost *= by
 
-    def arrived(self, sent: float, by: float) -> None:
-        """What left at *sent* was there at *by*, and is forgotten that much later, as is what left after it."""
+    def arrived(self, sent: float, by: float | None) -> None:
+        """What left at *sent* was there at *by*, and is forgotten that much later, as is what left after it.
+
+        None: nobody knows.
+        """
+        if by is None:
+            return
         for step in reversed(self._steps):
             if step.first <= sent:
                 step.last = max(step.last, by)

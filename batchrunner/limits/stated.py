@@ -126,9 +126,8 @@ class Stated:
         self.log.add(cost, sent, period=self.period)
 
     def arrived(self, sent: float, by: float | None) -> None:
-        """What was to leave at *sent* was at the server at *by*."""
-        if by is not None:
-            self.log.arrived(sent, by)
+        """What was to leave at *sent* was at the server at *by*; None = nobody knows."""
+        self.log.arrived(sent, by)
 
     def passed(self, mark: Mark, now: float) -> None:
         """A send was answered. If it was a question, and more than the limit was accepted, this is a bucket."""

@@ -9,7 +9,7 @@
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
-from batchrunner.limits import memory
+from batchrunner.limits import beliefs
 from batchrunner.limits.algorithm import Algorithm
 from batchrunner.limits.charging import RECKONED, When
 from batchrunner.limits.diary import Diary
@@ -147,9 +147,8 @@ class Windows:
         """What was to leave at *sent* was at the server at *by*, and counts from then on; None = nobody knows."""
         for _, watch in self._watches():
             watch.arrived(sent, by)
-        if by is not None:
-            for found in self._found.values():
-                found.log.arrived(sent, by)
+        for found in self._found.values():
+            found.log.arrived(sent, by)
 
     def accepted(self, marks: Marks, cost: float, *, sent_at: float, now: float) -> bool:
         """It was let through; returns whether a window is known that nobody told of."""
@@ -249,12 +248,12 @@ class Windows:
 
     def beliefs(self) -> list[dict[str, Any]]:
         """What was learned, as JSON for the database."""
-        seen = [memory.watched(dimension, kind, watch) for (dimension, kind), watch in self._watches()]
-        return seen + [memory.found(dimension, found) for dimension, found in self._found.items() if found.is_known]
+        seen = [beliefs.watched(dimension, kind, watch) for (dimension, kind), watch in self._watches()]
+        return seen + [beliefs.found(dimension, found) for dimension, found in self._found.items() if found.is_known]
 
     def believe(self, seen: Mapping[str, Any], *, now: float) -> None:
         """One of an earlier run's beliefs. Raises KeyError, TypeError or ValueError for what is none."""
-        was = memory.remembered(seen)
+        was = beliefs.remembered(seen)
         key = was.dimension, was.kind
         if was.kind == "found":
             self._found[was.dimension] = Found(now=now)
