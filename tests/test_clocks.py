@@ -96,7 +96,7 @@ def test_a_window_on_the_clocks_grid_that_is_met_at_its_end_is_no_quota_of_a_sec
     rules = Rules(rpm=300, window=10, algorithm="fixed", aligned=True, dialect=dialect)
     played = play(rules, 1190, start=1.79e9 - rest, latency=lambda rng: 0.1 + 0.02 * rng.random(), busy=0.0007)
     assert played.elapsed < 32  # in less than a second nobody could send all of the first one
-    assert played.refused_share < 0.002
+    assert played.refused_share < 0.005  # as it ends, those that are on their way may fall into either one
 
 
 @pytest.mark.parametrize(("seed", "phase"), [(262, 8.02), (76, 7.01)])

@@ -44,6 +44,18 @@ def test_where_nothing_came_back_our_own_log_goes_on() -> None:
     assert not refill.is_open
 
 
+def test_a_bold_question_that_was_held_up_is_none() -> None:
+    """A refusal made all wait for the window's end: what is there then, no bucket gave back."""
+    refill = Refill()
+    refill.open(is_named=True, bold=True)
+    state = {"left": 0.0, "told_at": 0.0, "limit": 60.0, "period": 60.0}
+    assert refill.wait(1.0, now=0.0, **state) == 4.0
+    assert refill.wait(1.0, now=4.0, **state) == 0.0
+    assert refill.is_open
+    refill.wait(1.0, now=59.0, **state)
+    assert not refill.is_open
+
+
 def test_a_windows_end_by_chance_is_no_bucket() -> None:
     """All is back where little should be: that says nothing, and is asked again."""
     refill = Refill()

@@ -64,15 +64,16 @@ def test_refusals_of_one_moment_are_one_contradiction(seed: int) -> None:
     assert meter["algorithm"] == "sliding window"
 
 
-def test_short_resets_while_nothing_is_left_make_no_bucket() -> None:
+@pytest.mark.parametrize("first", [650, 750, 900])
+def test_short_resets_while_nothing_is_left_make_no_bucket(first: int) -> None:
     """Refused together, five told the milliseconds to the next one: a bucket that is full again in them."""
     limiter = Limiter(LimitSettings(), now=START)
     rules = Rules(rpm=300, window=10, algorithm="sliding", dialect="openai")
-    latency, way = partial(Random.uniform, a=0.1, b=0.3), stalls(900, 0.06)
+    latency, way = partial(Random.uniform, a=0.1, b=0.3), stalls(first, 0.06)
     played = play(rules, 1_200, seed=3, limiter=limiter, latency=latency, way=way)
     (meter,) = limiter.beliefs()["meters"]
     assert (meter["algorithm"], meter["period"]) == ("sliding window", 10)
-    assert played.refused <= 0.02 * played.sends
+    assert played.refused <= 0.05 * played.sends  # what was held up together
 
 
 def test_what_is_forgotten_last_can_be_recalled_for_a_moment() -> None:

@@ -32,7 +32,9 @@ RESERVE_SHARE = 0.01  # of the limit, at most, is held back against shuffled arr
 SHUFFLED = 0.2  # of what was sent in that time usually does
 SCOUTED = 1.0  # seconds
 QUICK = 0.05  # of a period, for a round trip
-UNMET = 0.05  # of what is in flight that others may have taken, until a limit's worth was answered
+QUICK_REST = 0.15  # of what is left of a window
+UNMET = 0.05  # of the most that was in flight is what others may have taken
+UNTOLD = 0.1  # of what is still in flight, where it costs nothing to wait for the replies to it
 MET_STEADY = 1.5  # limits, where capacity comes back all the time
 SHUFFLE = 0.02  # seconds of a bucket's sends that are held back at the least
 STEP_HELD = 0.7  # of such a second's; our account, which goes down faster than up, holds back the rest
@@ -138,16 +140,20 @@ class Account:
         return self._unsure
 
     @property
-    def _is_new(self) -> bool:
-        """Whether the replies to a limit's worth, which tell whether others are about, are not all here yet."""
+    def _may_meet(self) -> bool:
+        """Whether others may be about: they are, or not all replies to a limit's worth are here yet, which tell."""
         answered = self._reckoned * self.factor - self._outstanding
         worth = self.limit * (MET_STEADY if self.algorithm in STEADY else 1.0)
-        return self.algorithm is not Algorithm.SLIDING and answered <= worth
+        shared = self.clock.shared and self.algorithm is Algorithm.WINDOW
+        return shared or (self.algorithm is not Algorithm.SLIDING and answered <= worth)
 
     @property
     def _is_quick(self) -> bool:
         """Whether it costs nothing to wait for all that is in flight; then replies tell what is left."""
-        return self.algorithm is Algorithm.WINDOW and self._trip <= QUICK * self.period
+        if self.algorithm is not Algorithm.WINDOW or self._trip > QUICK * self.period:
+            return False
+        end = self.clock.ends_at
+        return end is None or self._trip <= QUICK_REST * (end - self._at)
 
     @property
     def _is_unproven(self) -> bool:
@@ -158,10 +164,12 @@ class Account:
 
     @property
     def _unmet(self) -> float:
-        """What others may have taken that no reply told of yet, while we know nothing of them."""
+        """What others may have taken that no reply told of yet, where they may be about."""
         if self.algorithm in STEADY:  # what is held back there is not lost
             return min(UNMET * self._flight, self.rate * SECOND)
-        return UNMET * (self._flight if self._is_quick else self._outstanding)
+        if self._is_quick:
+            return max(UNMET * self._flight, UNTOLD * self._outstanding)
+        return UNMET * self._outstanding
 
     @property
     def _theirs(self) -> float:
@@ -178,7 +186,7 @@ class Account:
     def reserve(self) -> float:
         """Permits that are held back: where capacity comes back all the time, arrivals in another order can need it."""
         unsure = self._uncertain.reserve(self.dimension, self._outstanding, self._usual, most=self.limit / 4)
-        if self.dimension is Dimension.REQUESTS and self._is_new:
+        if self.dimension is Dimension.REQUESTS and self._may_meet:
             unsure = max(unsure, self._unmet)
         if self._is_exact:
             return max(min(self._burnt, max(self.limit * RESERVE_SHARE, 1.0)), unsure)
@@ -356,7 +364,10 @@ class Account:
     def _asks_in(self, now: float) -> float:
         """Whatever we believe: a period after the last send one asks."""
         last = self._history[-1][0] if self._history else self._at
-        return max(last + self.period - now, 0.0)
+        asks_at = last + self.period
+        if self.algorithm is Algorithm.COUNTER and self._level < 0:  # a debt there does not come back evenly
+            asks_at = min(asks_at, self._probe_at)
+        return max(asks_at - now, 0.0)
 
     def _asks_what_is_unused(self, cost: float) -> bool:
         """Whether one goes alone now, as more may have been given back than is left; *cost*: as charged."""

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from math import inf
 
 LENGTH = 0.05  # seconds of sends that arrive in any order
+TELLING = 4  # sends; of less it may be chance
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,11 @@ class Burst:
     def is_told(self) -> bool:
         """Whether all of it was let through, and told what is left."""
         return self.told >= self.count > 0
+
+    @property
+    def is_early(self) -> bool:
+        """Whether that was written as they came in, to each another number; not when they were answered."""
+        return self.is_told and self.count >= TELLING and self.most - self.least >= self.count - 1
 
     @property
     def is_known(self) -> bool:

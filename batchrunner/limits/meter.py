@@ -265,7 +265,7 @@ class Meter(Account):
 
     def _expect(self, window: Window | None, now: float) -> None:
         """When to ask again if nothing is left and no clock is known: at the reset that was told, or step by step."""
-        if window is not None and window.reset_after is not None:
+        if window is not None and window.reset_after is not None and (window.remaining or 0.0) >= 0:
             self._probe_at = now + window.reset_after + GUARD
         elif window is not None and window.remaining is not None and window.remaining >= 1:
             self._probe_step = PROBE
@@ -315,6 +315,10 @@ class Meter(Account):
             self._level, self._least = low, max(self._least, low)
             self._keep_log()
             return
+        if self._level > (most := self._most(mark)):
+            self._others.missing(max(self._level - 1.0 - most, 0.0), self.rate)
+            self._level = most
+            return
         if self._level > high and self._is_news(mark):
             self._others.missing(max(self._level - 1.0 - high, 0.0), self.rate)  # remaining is told in whole permits
             self._correct(high - self._level, GAIN_UP if self._is_exact else GAIN_DOWN)
@@ -361,6 +365,12 @@ class Meter(Account):
             high = min(high, self.limit - self._logged)
             low = min(low, high)
         return low, high
+
+    def _most(self, mark: Mark) -> float:
+        """What surely is the most that is left of a window: the order of arrivals makes no difference there."""
+        if self.dimension is not Dimension.REQUESTS or not self._is_quick:
+            return inf
+        return self._after(mark.burst) if mark.burst is not None and mark.burst.is_early else inf
 
     def _after(self, burst: Burst | None) -> float:
         """What is left, by what all of a burst was told: in whatever order it arrived, its last was told the least."""

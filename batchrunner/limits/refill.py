@@ -19,7 +19,7 @@ COSTS = 4.0  # times what it costs should have come back by then, if that is to 
 LEAST, MOST = 0.5, 2.0  # times what should have
 SURELY = 2.0  # times what it costs, come back: more than an error in what was charged for it
 FULL = 0.95  # of the limit
-LATE = 0.5  # seconds after a usual period
+LATE = 0.5  # seconds after a usual period, or after one should have asked
 REFUSALS = 4  # and it is not worth it
 SPARE = 8  # times one asks though there is enough left, while the others wait for its answer
 GRID = 10.0  # seconds; of longer windows no two end so soon one after another that they seem short
@@ -81,7 +81,10 @@ class Refill:
         if self._times >= len(moments):
             self.close()
             return 0.0
-        return max(self._since + moments[self._times] - now, 0.0)
+        wait = self._since + moments[self._times] - now
+        if self.is_bold and wait < -LATE:  # held up, perhaps until the window's end: then nothing of it is told
+            self.close()
+        return max(wait, 0.0)
 
     def sent(self, number: float, at: float, *, first: bool) -> None:
         """*first*: as far as we know, nothing was used before it."""
