@@ -153,3 +153,28 @@ def test_a_server_that_charges_otherwise_than_it_did_is_found_out(
     assert played.refused_share <= 0.01
     assert played.efficiency >= 0.9
     assert _tokens(limiter)["charged"] in charged
+
+
+@pytest.mark.parametrize(("window", "slow"), [(300, 1.0), (3600, 5.0)])
+@pytest.mark.parametrize("seed", [0, 1, 2, 3, 4, 6, 7])
+def test_what_an_answer_took_that_got_lost_is_in_the_log(seed: int, window: float, slow: float) -> None:
+    """Charged with the answer, and nobody saw it: the server knew of more than our log, which was taken for none.
+
+    Where requests go one by one, it is seen by the refusal of the next one that it is charged so (seed 1 of the hour).
+    """
+    limiter = Limiter(LimitSettings(), now=START)
+    rules = Rules(rpm=10, window=window, tpm=600, algorithm="sliding", dialect="zhipu", charging="actual")
+    played = play(rules, 400, seed=seed, limiter=limiter, lost=0.03, latency=lambda rng: rng.uniform(slow, 3 * slow))
+    assert played.refused_share <= 0.03
+    assert _tokens(limiter)["algorithm"] == "sliding window"
+
+
+def test_what_an_answer_took_that_is_no_good_counts_as_well() -> None:
+    """All of it went into reasoning: there is nothing to keep, and it was charged."""
+    limiter = Limiter(LimitSettings(tpm=1000), now=NOW)
+    permit = limiter.admit(100.0, NOW)
+    assert permit is not None
+    usage = Usage(prompt_tokens=100, completion_tokens=850)
+    outcome = Failure(kind=FailureClass.EMPTY_REASONING, message="it only thought", usage=usage)
+    limiter.settle(permit, outcome, sent_at=NOW, received_at=NOW + 1)
+    assert limiter.wait(100.0, NOW + 2) > 10

@@ -322,6 +322,12 @@ class Account:
         else:
             self.log.correct(extra, self._at if mark.at is None else mark.at, period=self.period)
 
+    def unseen(self, mark: Mark, now: float) -> None:
+        """A send to which nobody saw the answer: where that is what is charged, it took what we reckoned, by now."""
+        self._advance(now)
+        if self._charging.is_later:
+            self.log.add(mark.cost, self._at, period=self.period)
+
     def arrived(self, sent: float, by: float | None) -> None:
         """What was to leave at *sent* was at the server at *by*, and counts from then on; None = nobody knows."""
         self.log.arrived(sent, by)

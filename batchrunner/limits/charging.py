@@ -157,8 +157,15 @@ class Charging:
             return
         if used <= 0 and not tells:
             return
-        same = abs(used - last[1]) <= SAME * request and used <= self.used
-        self._votes += 1 if same else -1
+        self._vote(later=abs(used - last[1]) <= SAME * request and used <= self.used)
+
+    def alone(self, *, later: bool) -> None:
+        """One that went alone may tell as well: *later*, that nothing was charged for it before its answer."""
+        if later and abs(self._votes) < SURE:
+            self._vote(later=True)
+
+    def _vote(self, *, later: bool) -> None:
+        self._votes += 1 if later else -1
         if self._votes >= SURE:
             self.rule = Rule(self.factor, When.ANSWER)
         elif self._votes <= -SURE and self.is_later:  # an earlier run was told something else

@@ -21,11 +21,20 @@ from batchrunner.limits.trips import Trips
 from batchrunner.limits.windows import Marks, Windows
 from batchrunner.quota import Dimension, Quota, Window
 from batchrunner.record import Change
-from batchrunner.task import Abandoned, Failure, FailureClass, Outcome, Released, Success
+from batchrunner.task import Abandoned, Failure, FailureClass, Outcome, Released, Success, Usage
 
 HORIZON = 0.1  # seconds ahead that a permit may be given, so that one exchange serves many sends
 TOLD_START = 32  # in flight at once, where the first reply told of a window
 OUTAGE = frozenset({FailureClass.SERVER_ERROR, FailureClass.TIMEOUT, FailureClass.NETWORK, FailureClass.UNREACHABLE})
+UNSEEN = frozenset(  # there may have been an answer, which nobody saw
+    {
+        FailureClass.TIMEOUT,
+        FailureClass.NETWORK,
+        FailureClass.TRUNCATED,
+        FailureClass.RESPONSE_TOO_LARGE,
+        FailureClass.MALFORMED_SUCCESS,
+    }
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,17 +140,18 @@ class Limiter:
                 self._windows.refund(permit.marks, permit.cost)
                 self._sent.add(-1, received_at)
                 self._tokens.add(-permit.cost, received_at)
-            case Abandoned():
-                pass  # it counts as sent
+            case Abandoned():  # it counts as sent
+                self._windows.unseen(permit.marks, received_at)
             case Success():
                 self._observe(permit, outcome.quota, sent_at, received_at)
-                if outcome.usage is not None:
-                    self._use(outcome.usage.total - permit.cost, received_at)
-                    self._windows.answered(permit.marks, permit.cost, outcome.usage, received_at)
+                self._use(permit, outcome.usage, received_at)
                 self._succeeded(permit, sent_at, received_at)
             case Failure():
                 limited = outcome.kind is FailureClass.RATE_LIMIT
                 self._observe(permit, outcome.quota, sent_at, received_at, refused=limited)
+                self._use(permit, outcome.usage, received_at)
+                if outcome.usage is None and outcome.kind in UNSEEN:
+                    self._windows.unseen(permit.marks, received_at)
                 self._failed(permit, outcome, sent_at, received_at)
         self.slots.give()
         self._note(received_at)
@@ -225,10 +235,14 @@ class Limiter:
             ):
                 self.slots.open(TOLD_START)
 
-    def _use(self, tokens: float, now: float) -> None:
-        """So many more than reckoned were used."""
-        self._tokens.add(tokens, now)
-        self._windows.use(tokens)
+    def _use(self, permit: Permit, usage: Usage | None, now: float) -> None:
+        """So much was used, if the answer told."""
+        if usage is None:
+            return
+        more = usage.total - permit.cost
+        self._tokens.add(more, now)
+        self._windows.use(more)
+        self._windows.answered(permit.marks, permit.cost, usage, now)
 
     def _succeeded(self, permit: Permit, sent_at: float, now: float) -> None:
         self._alone = False

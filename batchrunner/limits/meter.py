@@ -78,10 +78,10 @@ class Meter(Account):
         if self._is_disproven(remaining, mark):
             return
         self._least = min(self._least, remaining)
-        if not refused and (silence := self._question.answer(mark.reckoned)) is not None:
-            self._others.left((remaining + mark.cost) / silence, self.rate)
-            self._level = min(self._level, remaining + self._account - mark.account)
-        if not refused:
+        if refused:
+            self._see_what_it_took(remaining, mark)
+        else:
+            self._see_silence(remaining, mark)
             self._learn_charge(remaining, mark)
         if self.clock.presumed and self._went_alone(mark):
             self._time(remaining, mark.cost, refused=refused)
@@ -422,6 +422,17 @@ class Meter(Account):
             known = self.algorithm not in SETTLED
             self._charging.learn(burst, request=request, rate=rate, gain=gain, over_time=known)
 
+    def _see_silence(self, remaining: float, mark: Mark) -> None:
+        """What came back while we asked a question by saying nothing."""
+        if (silence := self._question.answer(mark.reckoned)) is not None:
+            self._others.left((remaining + mark.cost) / silence, self.rate)
+            self._level = min(self._level, remaining + self._account - mark.account)
+
+    def _see_what_it_took(self, remaining: float, mark: Mark) -> None:
+        """Refused right after one that went alone, and less is left: only the answer to that can have been charged."""
+        if self._before is not None and self._went_alone(mark):
+            self._charging.alone(later=self._before[0] - remaining >= (1 - RIGHT) * mark.cost)
+
     def _see_refund(self, remaining: float, mark: Mark) -> None:
         """Whether much more is left than if nothing of what answers did not use had been given back."""
         late = None if self._went_alone(mark) else mark.before - mark.account
@@ -432,6 +443,7 @@ class Meter(Account):
         was_later = self._charging.is_later
         tells = self._outstanding > RETURNS * self.rate * self._trip
         self._charging.told(self.limit - remaining, burst=mark.burst, request=mark.cost, tells=tells)
+        self._charging.alone(later=self.limit <= remaining and self.algorithm not in STEADY)
         if self._charging.is_later and not was_later:
             self.log.give_back(self._outstanding)
 

@@ -122,6 +122,12 @@ class Windows:
             if tokens_of is not None and (mark := known.get(key) or self._met.pop(key, None)) is not None:
                 meter.answered(mark, float(tokens_of(usage)), now, reckoned=cost)
 
+    def unseen(self, marks: Marks, now: float) -> None:
+        """Nobody saw the answer, and there may have been one: what servers charge with it, they charged then."""
+        for key, mark in marks:
+            if (meter := self._told.get(key)) is not None:
+                meter.unseen(mark, now)
+
     def observe(
         self, window: Window, marks: Marks, cost: float, *, sent_at: float, received_at: float, refused: bool
     ) -> bool:
