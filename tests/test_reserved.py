@@ -155,9 +155,9 @@ def test_a_server_that_charges_otherwise_than_it_did_is_found_out(
     assert _tokens(limiter)["charged"] in charged
 
 
-@pytest.mark.parametrize(("window", "slow"), [(300, 1.0), (3600, 5.0)])
+@pytest.mark.parametrize(("window", "slow", "refused"), [(300, 1.0, 0.02), (3600, 5.0, 0.03)])
 @pytest.mark.parametrize("seed", [0, 1, 2, 3, 4, 6, 7])
-def test_what_an_answer_took_that_got_lost_is_in_the_log(seed: int, window: float, slow: float) -> None:
+def test_what_an_answer_took_that_got_lost_is_in_the_log(seed: int, window: float, slow: float, refused: float) -> None:
     """Charged with the answer, and nobody saw it: the server knew of more than our log, which was taken for none.
 
     Where requests go one by one, it is seen by the refusal of the next one that it is charged so (seed 1 of the hour).
@@ -165,7 +165,7 @@ def test_what_an_answer_took_that_got_lost_is_in_the_log(seed: int, window: floa
     limiter = Limiter(LimitSettings(), now=START)
     rules = Rules(rpm=10, window=window, tpm=600, algorithm="sliding", dialect="zhipu", charging="actual")
     played = play(rules, 400, seed=seed, limiter=limiter, lost=0.03, latency=lambda rng: rng.uniform(slow, 3 * slow))
-    assert played.refused_share <= 0.03
+    assert played.refused_share <= refused
     assert _tokens(limiter)["algorithm"] == "sliding window"
 
 
