@@ -87,17 +87,18 @@ class SlowapiMoving(_Plain):
 class SlowapiMistaken(SlowapiMoving):
     """The same, as it cleans up beside it: one of its replies, the *mistake*-th, takes the log to begin just now.
 
-    *empty*: it tells of all of the limit as well.
+    *again*: and so does the one that comes so many after it. *empty*: it tells of all of the limit as well.
     """
 
-    def __init__(self, limit: int, window: float, mistake: int, *, empty: bool) -> None:
+    def __init__(self, limit: int, window: float, mistake: int, *, empty: bool, again: int = 0) -> None:
         super().__init__(limit, window)
-        self._replies_to_mistake = mistake
+        self._replies = 0
+        self._mistakes = {mistake, mistake + again}
         self._is_empty = empty
 
     def headers(self, now: float) -> Headers:
-        self._replies_to_mistake -= 1
-        if self._replies_to_mistake:
+        self._replies += 1
+        if self._replies not in self._mistakes:
             return super().headers(now)
         used = 0 if self._is_empty else sum(at >= now - self.window for at in self._log)
         return _slowapi(self.limit, self.limit - used, 2 + now + self.window, now)

@@ -105,6 +105,19 @@ def test_what_a_late_header_told_does_not_come_back_twice(start: float) -> None:
     assert (meter["algorithm"], meter["period"]) == (Algorithm.SLIDING, WINDOW)
 
 
+@pytest.mark.parametrize("again", [1, 40])
+@pytest.mark.parametrize("mistake", [20, 107, 200])
+def test_two_replies_that_are_mistaken_cost_next_to_nothing(mistake: int, again: int) -> None:
+    """In one moment, or after others had told again what was so: of the second one it was believed."""
+    limiter = Limiter(LimitSettings(), now=STARTS[0])
+    server = SlowapiMistaken(LIMIT, WINDOW, mistake, empty=True, again=again)
+    played = visit(server, 4 * LIMIT, start=STARTS[0], limiter=limiter)
+    assert played.refused_share <= 0.005
+    assert played.efficiency >= 0.95
+    (meter,) = limiter.beliefs()["meters"]
+    assert (meter["algorithm"], meter["period"]) == (Algorithm.SLIDING, WINDOW)
+
+
 @pytest.mark.parametrize("mistake", [20, 299, 300, 450])
 @pytest.mark.parametrize("start", STARTS[:2])
 @pytest.mark.parametrize("empty", [True, False])
