@@ -7,7 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from laboratory import play
 
+from batchrunner.limits.algorithm import Algorithm
+from batchrunner.limits.clock import Clock
 from batchrunner.limits.filling import Filling
+from batchrunner.limits.told import Reading, Told
 from batchrunner.simulator.config import Rules
 
 NOW = 1_790_000_000.3
@@ -41,6 +44,19 @@ def test_a_window_is_never_taken_for_a_bucket(period: float, limit: int, shares:
     for place, share in enumerate(sorted(shares)):
         filling.add(used=max(2.0, share * limit), limit=limit, reset=period - place * 0.1, resolution=0.002)
         assert filling.period is None
+
+
+def test_what_goes_on_being_told_is_no_mistake() -> None:
+    """A server that was restarted begins a window anew, and there is no pause in which nothing of ours leaves."""
+    clock = Clock(period=10.0, algorithm=Algorithm.WINDOW)
+
+    def tell(at: float, end: float) -> Reading:
+        told = Told(limit=300, used=at * 100, reset=end - at, epoch=clock.epoch, sent_at=at, received_at=at + 0.005)
+        return clock.read(told)
+
+    assert {tell(0.01 * sent, 10.0001) for sent in range(1, 101)} == {Reading.CURRENT}
+    assert tell(1.01, 11.0101) is Reading.OLD
+    assert {tell(1.01 + 0.01 * sent, 11.0101) for sent in range(1, 30)} != {Reading.OLD}
 
 
 @pytest.mark.parametrize("seconds", [20, 30, 120, 600])

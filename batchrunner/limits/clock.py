@@ -11,6 +11,7 @@ from math import ceil, floor, inf
 
 from batchrunner.limits.algorithm import SETTLED, Algorithm
 from batchrunner.limits.beginning import Beginning
+from batchrunner.limits.burst import LENGTH
 from batchrunner.limits.filling import Filling
 from batchrunner.limits.periods import PERIODS, SNAP
 from batchrunner.limits.told import Reading, Told
@@ -23,7 +24,6 @@ EXPECTED = 2  # ends of windows where they were expected, of resets without deci
 SHORT_MOST = 3.0  # seconds that such resets may fall short, as they were rounded down, or a clock is behind
 CREEPS = 1.0  # seconds that windows may end one soon after another, where resets are not rounded; else SHORT_MOST more
 AGREED = 8  # replies that told of one end
-MOMENT = 0.05  # seconds; who left in it may have been told the same mistake
 AGAIN = 0.25  # seconds to the next question whether such a window is over
 GUARD = 0.05  # seconds past a window's end before the next one is used
 LONGER = 1.15  # times a usual length, told by a server that adds a second
@@ -50,7 +50,7 @@ class Clock:
         self._whole_at = -inf  # the end of the last window that lasted for most of its length
         self._beginning = Beginning()
         self._before = Beginning()  # of the window before
-        self._mistaken_at = -inf  # when one left whose reply was left out, and no later one told otherwise
+        self._mistaken_at = -inf  # when the first left whose reply was left out, and no later one told otherwise
         self._agreed = 0  # replies in a row that told of the same end
         self._usual: float | None = None  # the usual length that is a little shorter than what is told
         self._plain = False  # what is told is what it is
@@ -175,7 +175,8 @@ class Clock:
     def read(self, told: Told) -> Reading:
         """Take in one reply."""
         if self._is_mistaken(told):
-            self._mistaken_at = max(self._mistaken_at, told.sent_at)
+            if self._mistaken_at == -inf:
+                self._mistaken_at = told.sent_at
             return Reading.OLD
         changed = self._presume(told) or self._decide(told)
         if self.algorithm is Algorithm.WINDOW:
@@ -191,7 +192,7 @@ class Clock:
         """
         if self.algorithm is not Algorithm.WINDOW or self._ends is None or told.reset is None:
             return False
-        another = -inf < self._mistaken_at < told.sent_at - MOMENT
+        another = -inf < self._mistaken_at < told.sent_at - LENGTH  # of the same burst, more may be
         if self._agreed < AGREED or self.is_coarse or another:
             return False
         return self._is_short(told.reset_from - self._ends[1], SHORT)
