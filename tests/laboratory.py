@@ -183,7 +183,7 @@ class Game:
         self.left += 1
 
     def _give_up(self, permit: Permit) -> None:
-        self._settle(permit, Failure(kind=FailureClass.TIMEOUT, message="no answer"))
+        self._settle(permit, Failure(kind=FailureClass.TIMEOUT, message="no answer", maybe_charged=True))
         self.played.lost += 1
         self.left += 1
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from math import inf
 
 LENGTH = 0.05  # seconds of sends that arrive in any order
-TELLING = 4  # sends; of less it may be chance
+ENOUGH = 4  # sends; of fewer it may be chance
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ class Burst:
     @property
     def is_early(self) -> bool:
         """Whether that was written as they came in, to each another number; not when they were answered."""
-        return self.is_told and self.count >= TELLING and self.most - self.least >= self.count - 1
+        return self.is_told and self.count >= ENOUGH and self.most - self.least >= self.count - 1
 
     @property
     def is_known(self) -> bool:

@@ -159,9 +159,9 @@ class Charging:
             return
         self._vote(later=abs(used - last[1]) <= SAME * request and used <= self.used)
 
-    def alone(self, *, later: bool) -> None:
-        """One that went alone may tell as well: *later*, that nothing was charged for it before its answer."""
-        if later and abs(self._votes) < SURE:
+    def uncharged(self) -> None:
+        """Seen without a burst: nothing was charged for a request before its answer."""
+        if abs(self._votes) < SURE:
             self._vote(later=True)
 
     def _vote(self, *, later: bool) -> None:

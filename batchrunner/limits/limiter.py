@@ -26,15 +26,6 @@ from batchrunner.task import Abandoned, Failure, FailureClass, Outcome, Released
 HORIZON = 0.1  # seconds ahead that a permit may be given, so that one exchange serves many sends
 TOLD_START = 32  # in flight at once, where the first reply told of a window
 OUTAGE = frozenset({FailureClass.SERVER_ERROR, FailureClass.TIMEOUT, FailureClass.NETWORK, FailureClass.UNREACHABLE})
-UNSEEN = frozenset(  # there may have been an answer, which nobody saw
-    {
-        FailureClass.TIMEOUT,
-        FailureClass.NETWORK,
-        FailureClass.TRUNCATED,
-        FailureClass.RESPONSE_TOO_LARGE,
-        FailureClass.MALFORMED_SUCCESS,
-    }
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,7 +141,7 @@ class Limiter:
                 limited = outcome.kind is FailureClass.RATE_LIMIT
                 self._observe(permit, outcome.quota, sent_at, received_at, refused=limited)
                 self._use(permit, outcome.usage, received_at)
-                if outcome.usage is None and outcome.kind in UNSEEN:
+                if outcome.usage is None and outcome.maybe_charged:
                     self._windows.unseen(permit.marks, received_at)
                 self._failed(permit, outcome, sent_at, received_at)
         self.slots.give()

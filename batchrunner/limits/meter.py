@@ -430,8 +430,10 @@ class Meter(Account):
 
     def _see_what_it_took(self, remaining: float, mark: Mark) -> None:
         """Refused right after one that went alone, and less is left: only the answer to that can have been charged."""
-        if self._before is not None and self._went_alone(mark):
-            self._charging.alone(later=self._before[0] - remaining >= (1 - RIGHT) * mark.cost)
+        if self._before is None or not self._went_alone(mark):
+            return
+        if self._before[0] - remaining >= (1 - RIGHT) * mark.cost:
+            self._charging.uncharged()
 
     def _see_refund(self, remaining: float, mark: Mark) -> None:
         """Whether much more is left than if nothing of what answers did not use had been given back."""
@@ -443,7 +445,8 @@ class Meter(Account):
         was_later = self._charging.is_later
         tells = self._outstanding > RETURNS * self.rate * self._trip
         self._charging.told(self.limit - remaining, burst=mark.burst, request=mark.cost, tells=tells)
-        self._charging.alone(later=self.limit <= remaining and self.algorithm not in STEADY)
+        if remaining >= self.limit and self.algorithm not in STEADY:  # it is not in what is used itself
+            self._charging.uncharged()
         if self._charging.is_later and not was_later:
             self.log.give_back(self._outstanding)
 
